@@ -1,0 +1,37 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint bench soak clean
+
+$(VENV)/.kernel: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[kernel]"
+	touch $@
+
+$(VENV)/.test: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[test]"
+	touch $@ $(VENV)/.kernel
+
+demo: $(VENV)/.kernel
+	$(BIN)/labtui demo
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak and not real and not gpu"
+
+bench: $(VENV)/.test
+	$(BIN)/python -m tests.benchmarks
+
+soak: $(VENV)/.test
+	$(BIN)/python -m pytest -m soak
+
+clean:
+	rm -rf $(VENV) dist build

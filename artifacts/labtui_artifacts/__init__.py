@@ -1,0 +1,1 @@
+"""Safetensors artifacts: kinds, header schema, store and exchange with other tools."""

@@ -1,0 +1,1 @@
+"""Sessions: events, journal, reducer, bundles and replay."""
