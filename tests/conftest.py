@@ -1,0 +1,43 @@
+"""What every test stands on: a lab home of its own, few threads, and no silent skips in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Tiny models are fastest on one thread, and two pytest workers share two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def lab_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A fresh ``LABTUI_HOME`` and a short ``LABTUI_RUNTIME`` (sockets have 107 bytes of path) for each test."""
+    home = tmp_path_factory.mktemp("home")
+    runtime = Path(tempfile.mkdtemp(prefix="lt-"))
+    runtime.chmod(0o700)
+    monkeypatch.setenv("LABTUI_HOME", str(home))
+    monkeypatch.setenv("LABTUI_RUNTIME", str(runtime))
+    for name in ("LABTUI_KERNEL", "LABTUI_VIA", "LABTUI_REMOTE", "NO_COLOR", "TMUX", "SSH_CONNECTION"):
+        monkeypatch.delenv(name, raising=False)
+    yield home
+    shutil.rmtree(runtime, ignore_errors=True)
+
+
+def need(tool: str) -> str:
+    """The path of a system tool; where it is missing the test is skipped, but fails with ``CI=true``."""
+    path = shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if path is None:
+        message = f"{tool} is not installed (apt-get install tmux openssh-server)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
