@@ -1,0 +1,155 @@
+"""Positions: where along a sequence an edit applies, or a reading is pooled.
+
+A sequence is the rendered prompt followed by the generated tokens. ``all`` is every position of both and
+the default; ``prompt`` and ``generated`` are its two parts; ``last`` is the last token of the prompt as
+rendered; ``content`` leaves out template tokens and the first position; ``text`` leaves out image
+positions. What is generated counts as content and as text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+from labtui_artifacts.errors import UsageError
+
+from .text import bounded, did_you_mean, shown
+
+Kind: TypeAlias = Literal["all", "prompt", "last", "generated", "content", "text", "image", "ink", "indices"]
+KINDS: tuple[str, ...] = ("all", "prompt", "last", "generated", "content", "text", "image", "ink")
+MAX_INDICES = 512
+MAX_POSITION = 10_000_000
+
+_WINDOW = re.compile(r"generated\[\s*([0-9]{0,8})\s*:\s*([0-9]{0,8})\s*\]\Z")
+_RECT = re.compile(r"image\[\s*([0-9]{1,6})\s*:\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*:\s*([0-9]{1,6})\s*\]\Z")
+_INDEX = re.compile(r"-?[0-9]{1,8}\Z")
+_HOW = (
+    "expected one of all, prompt, last, generated, generated[0:20], content, text, image, "
+    "image[0:2,0:3], ink, or positions such as [0,5,-1]"
+)
+
+
+@dataclass(frozen=True)
+class Where:
+    """A selection of positions.
+
+    ``start`` and ``stop`` are the window of ``generated`` (half-open, counted in generated tokens; stop
+    None is without end). ``rect`` is (row start, row stop, column start, column stop) in merged patches.
+    ``indices`` count from the start of the prompt, negative ones from its end; those past the prompt are
+    generated tokens.
+    """
+
+    kind: Kind = "all"
+    start: int = 0
+    stop: int | None = None
+    rect: tuple[int, int, int, int] | None = None
+    indices: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        if self.kind == "indices":
+            return f"[{','.join(map(str, self.indices))}]"
+        if self.kind == "generated" and (self.start or self.stop is not None):
+            return f"generated[{self.start or ''}:{'' if self.stop is None else self.stop}]"
+        if self.kind == "image" and self.rect is not None:
+            r0, r1, c0, c1 = self.rect
+            return f"image[{r0}:{r1},{c0}:{c1}]"
+        return self.kind
+
+    def prompt_mask(self, prompt_len: int, content: Sequence[bool] = ()) -> list[bool]:
+        """Which of the prompt's ``prompt_len`` positions are selected.
+
+        ``content`` marks the positions that are no template tokens and no sinks; only ``content`` needs it.
+        Raises UsageError for an index before the prompt's start, and for image positions, which a prompt
+        of text has none of.
+        """
+        if self.kind in ("all", "prompt", "text"):
+            return [True] * prompt_len
+        if self.kind == "generated":
+            return [False] * prompt_len
+        if self.kind == "last":
+            return [i == prompt_len - 1 for i in range(prompt_len)]
+        if self.kind == "content":
+            if len(content) != prompt_len:
+                raise UsageError(
+                    f"where 'content': {len(content)} content marks for {prompt_len} positions; "
+                    "this prompt was not rendered from chat messages, use 'prompt'"
+                )
+            return [bool(mark) for mark in content]
+        if self.kind == "indices":
+            mask = [False] * prompt_len
+            for index in self.indices:
+                if index < -prompt_len:
+                    raise UsageError(
+                        f"where {self}: position {index} is before the start of the prompt, "
+                        f"which has {prompt_len} tokens"
+                    )
+                if index < prompt_len:
+                    mask[index] = True
+            return mask
+        raise UsageError(
+            f"where {str(self)!r}: this prompt has no image; expected a place in text, such as prompt"
+        )
+
+    def generated_at(self, step: int, prompt_len: int | None = None) -> bool:
+        """Whether the forward pass that processes generated token ``step`` (from 0) is selected.
+
+        Explicit indices are counted from the start of the prompt, so they need ``prompt_len``.
+        """
+        if self.kind in ("all", "content", "text"):
+            return True
+        if self.kind == "generated":
+            return self.start <= step and (self.stop is None or step < self.stop)
+        if self.kind == "indices" and any(index >= 0 for index in self.indices):
+            if prompt_len is None:
+                raise ValueError("explicit positions need the prompt's length to tell which are generated")
+            return prompt_len + step in self.indices
+        return False
+
+
+ALL = Where()
+
+
+def parse_where(text: str | Where) -> Where:
+    """A selection from its name; raises UsageError that names the nearest one."""
+    if isinstance(text, Where):
+        return text
+    text = bounded(text, "where").strip()
+    if text in KINDS:
+        return Where(cast(Kind, text))
+    if match := _WINDOW.match(text):
+        start = int(match[1] or 0)
+        stop = int(match[2]) if match[2] else None
+        if stop is not None and stop <= start:
+            raise UsageError(
+                f"where {shown(text)}: the window is empty; expected generated[0:20] with start < stop"
+            )
+        return Where("generated", start=start, stop=stop)
+    if match := _RECT.match(text):
+        r0, r1, c0, c1 = (int(match[i]) for i in range(1, 5))
+        if r1 <= r0 or c1 <= c0:
+            raise UsageError(
+                f"where {shown(text)}: empty rectangle; expected image[r0:r1,c0:c1] with r0 < r1, c0 < c1"
+            )
+        return Where("image", rect=(r0, r1, c0, c1))
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    words = [word.strip() for word in inner.split(",")]
+    if inner.strip() and all(_INDEX.match(word) for word in words):
+        if len(words) > MAX_INDICES:
+            raise UsageError(f"where: {len(words)} positions; at most {MAX_INDICES} can be named")
+        indices = tuple(int(word) for word in words)
+        if len(set(indices)) != len(indices):
+            raise UsageError(f"where {shown(text)}: a position is named twice")
+        if max(map(abs, indices)) > MAX_POSITION:
+            raise UsageError(f"where {shown(text)}: positions beyond {MAX_POSITION} are not read")
+        return Where("indices", indices=indices)
+    raise UsageError(
+        f"where {shown(text)}: unknown position; {_HOW}{did_you_mean(text.split('[')[0], KINDS)}"
+    )
+
+
+def complete_where(prefix: str) -> list[str]:
+    """The positions whose name starts with ``prefix``."""
+    names = [*KINDS, "generated[0:20]", "image[0:1,0:1]", "[0]", "[-1]"]
+    return [name for name in names if name.startswith(prefix.strip())]
