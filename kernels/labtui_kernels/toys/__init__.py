@@ -1,0 +1,1 @@
+"""The bundled teaching models: how their texts are made, how they are trained, and how they are judged."""

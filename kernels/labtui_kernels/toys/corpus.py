@@ -1,0 +1,158 @@
+"""The corpus of the bundled language model: chats, drawn without end from one seed.
+
+Each chat has a system prompt (or none) that selects a register, a question about a topic, and an answer in that
+register. The same seed gives the same chats on every machine; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from . import compose, prompts
+from .registers import in_register
+from .topics import Topic, plain_topics, split, with_article
+
+Message = dict[str, str]
+
+# Shares of the registers among one-turn chats; "about" asks for a number of words, "mixed" for a length and a tone.
+WEIGHTS: dict[str, float] = {
+    "neutral": 18, "very_terse": 5, "terse": 10, "brief": 5, "detailed": 5, "verbose": 8, "very_verbose": 3,
+    "about": 8, "mixed": 5, "formal": 6, "casual": 6, "socratic": 6, "direct": 5, "dry": 5, "enthusiastic": 6,
+    "code": 5, "maths": 5,
+}  # fmt: skip
+_INVENTED_SHARE, _PLAIN_SHARE = 0.25, 0.25
+_THINKING_SHARE, _TWO_TURN_SHARE, _GREETING_SHARE = 0.05, 0.06, 0.01
+
+_GREETINGS = ("Hello!", "Hi!", "Hello, who are you?", "Hi there.", "Good morning.", "Who are you?")
+_GREETING_ANSWER = "Hello! I am a small teaching model. Ask me what something is, and I will explain it."
+_ONSETS = "b bl br c ch cl cr d dr f fl fr g gl gr h j k l m n p pl pr qu r s sh sk sl sm sn sp st str t th tr v w z".split()
+_VOWELS = "a e i o u a e i o ai ea ee oa oo ou".split()
+_CODAS = "b ck d g l m n p r s t x nd nt rk rn st sk mp lt ss".split()
+_ENDINGS = "tion sion ism ity ology graph ment ance ence er or ure age ium oid ics al ive et ion ine ose esis".split()
+_MASS_ENDINGS = frozenset("tion sion ism ity ology ance ence ium ics ion ose esis".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """``messages`` to render (system, user and earlier turns), then ``thought`` (None: thinking off) and ``answer``."""
+
+    messages: tuple[Message, ...]
+    answer: str
+    register: str
+    topic: Topic
+    thought: str | None = None
+
+
+def invented_topic(rng: Random) -> Topic:
+    """A word that does not exist ("a brandet"), so that the model learns to carry over any name it is asked about."""
+    held_out = {word for t in split()[1] for word in t.name.split()}
+    while True:
+        word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(rng.choice((1, 1, 2))))
+        ending = rng.choice(_ENDINGS) if rng.random() < 0.5 else rng.choice(_CODAS)
+        name = word + ending
+        if name not in held_out:
+            break
+    mass = ending in _MASS_ENDINGS and rng.random() < 0.8
+    if rng.random() < 0.12:
+        name, mass = f"{rng.choice(_ONSETS)}{rng.choice(_VOWELS)}{rng.choice(_CODAS)} {name}", False
+    return Topic(name if mass else with_article(name))
+
+
+def draw_topic(rng: Random) -> Topic:
+    """A training topic: from the table, a plain noun, or an invented word. Never a held-out one."""
+    kind = rng.random()
+    if kind < _INVENTED_SHARE:
+        return invented_topic(rng)
+    return rng.choice(plain_topics() if kind < _INVENTED_SHARE + _PLAIN_SHARE else split()[0])
+
+
+def ask(topic: Topic, rng: Random, forms: tuple[str, ...] = prompts.QUESTIONS) -> str:
+    """A question about ``topic``, now and then in lower case without its full stop."""
+    text = rng.choice(forms).format(np=topic.phrase, name=topic.name)
+    if rng.random() < 0.08:
+        text = text[0].lower() + text[1:]
+        text = text.rstrip(".?") if rng.random() < 0.5 else text
+    return text
+
+
+def system_messages(instruction: str | None, rng: Random) -> tuple[Message, ...]:
+    """``instruction`` alone or behind the default system prompt; none at all for None."""
+    if instruction is None:
+        return ()
+    if instruction not in prompts.SYSTEM["neutral"] and rng.random() < 0.3:
+        instruction = f"{prompts.DEFAULT_SYSTEM} {instruction}"
+    return ({"role": "system", "content": instruction},)
+
+
+def _instruct(topic: Topic, register: str, rng: Random) -> tuple[str | None, str]:
+    """(system prompt, answer) for one register of `WEIGHTS`."""
+    if register == "neutral":
+        kind = rng.random()
+        if kind < 0.2:
+            return None, compose.neutral(topic, rng)
+        wording = prompts.DEFAULT_SYSTEM if kind < 0.65 else rng.choice(prompts.SYSTEM["neutral"])
+        return wording, compose.neutral(topic, rng)
+    if register == "about":
+        goal = rng.choice(prompts.WORD_GOALS)
+        return rng.choice(prompts.ABOUT_WORDS).format(n=goal), compose.of_length(topic, goal, rng)
+    if register == "mixed":
+        tone = rng.choice(compose.TONES)
+        length, goal = rng.choice((("terse", 10), ("brief", 18), ("detailed", 50), ("verbose", 70)))
+        parts = [rng.choice(prompts.SYSTEM[length]), rng.choice(prompts.SYSTEM[tone])]
+        rng.shuffle(parts)
+        return " ".join(parts), compose.in_tone(topic, tone, goal, rng)
+    return rng.choice(prompts.SYSTEM[register]), compose.answer(topic, register, rng)
+
+
+def _thought(topic: Topic, register: str) -> str:
+    style = {"about": "of the right length", "mixed": "in the style asked for"}.get(register, register.replace("_", " "))
+    return f"The user asks about {topic.phrase}. The answer should be {style}."
+
+
+def draw(rng: Random) -> Chat:
+    """One chat. For registers with a rule in `registers` the answer obeys it (drawn again until it does)."""
+    topic = draw_topic(rng)
+    if rng.random() < _GREETING_SHARE:
+        system = system_messages(rng.choice((None, *prompts.SYSTEM["neutral"])), rng)
+        return Chat((*system, {"role": "user", "content": rng.choice(_GREETINGS)}), _GREETING_ANSWER, "greeting", topic)
+    register = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    question = ask(topic, rng)
+    while True:
+        instruction, answer = _instruct(topic, register, rng)
+        if register in ("about", "mixed") or in_register(answer, register):
+            break
+    if register in ("code", "maths") and rng.random() < 0.5:
+        instruction = prompts.DEFAULT_SYSTEM if rng.random() < 0.7 else None
+        question = ask(topic, rng, prompts.CODE_REQUESTS if register == "code" else prompts.MATHS_REQUESTS)
+    messages = (*system_messages(instruction, rng), {"role": "user", "content": question})
+    if rng.random() < _TWO_TURN_SHARE and register not in ("code", "maths", "about", "mixed"):
+        other = topic if rng.random() < 0.6 else draw_topic(rng)
+        forms = prompts.FOLLOW_UPS if other is topic else prompts.QUESTIONS
+        messages = (
+            *messages,
+            {"role": "assistant", "content": answer},
+            {"role": "user", "content": ask(other, rng, forms)},
+        )
+        topic, answer = other, compose.answer(other, register, rng)
+    thought = _thought(topic, register) if rng.random() < _THINKING_SHARE else None
+    return Chat(messages, answer, register, topic, thought)
+
+
+def chats(seed: int) -> Iterator[Chat]:
+    """An endless, reproducible stream of chats."""
+    rng = Random(f"labtui-toy-qwen3:{seed}")
+    while True:
+        yield draw(rng)
+
+
+def tokenizer_texts(seed: int, count: int) -> Iterator[str]:
+    """``count`` texts to train a tokenizer on: names of table topics are replaced by invented words, so that every
+    name a user can ask about is spelt in pieces, held out or not."""
+    rng = Random(f"labtui-toy-qwen3-tokenizer:{seed}")
+    for chat, _ in zip(chats(seed), range(count), strict=False):
+        text = "\n".join([*(m["content"] for m in chat.messages), chat.thought or "", chat.answer])
+        if chat.topic.facts:
+            text = text.replace(chat.topic.name, invented_topic(rng).name)
+        yield text
