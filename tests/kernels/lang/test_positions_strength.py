@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from labtui_artifacts.errors import UsageError
 from labtui_kernels.lang.positions import Where, complete_where, parse_where
 from labtui_kernels.lang.strength import Strength, parse_strength
@@ -67,7 +68,7 @@ def test_positions_that_a_prompt_does_not_have() -> None:
 
 wheres = st.one_of(
     st.sampled_from(["all", "prompt", "last", "generated", "content", "text", "image", "ink"]).map(
-        lambda kind: Where(kind)  # pyright: ignore[reportArgumentType]
+        Where  # pyright: ignore[reportArgumentType]
     ),
     st.tuples(st.integers(0, 99), st.none() | st.integers(1, 99)).map(
         lambda w: Where("generated", start=w[0], stop=None if w[1] is None else w[0] + w[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from labtui_artifacts.errors import UsageError
 from labtui_kernels.lang.shape import ModelShape
 from labtui_kernels.lang.sites import (
