@@ -43,7 +43,7 @@ def runtime_location() -> Path:
 
 
 def home() -> Path:
-    """The home folder, made 0700 when missing; it may be a symlink (quotas often force one) to a folder of ours.
+    """The home folder, made 0700 when missing; it may be a symlink (quotas force that) to a folder of ours.
 
     Raises UsageError when it cannot be made or belongs to someone else.
     """
