@@ -2,7 +2,8 @@
 
 A reference is the name of a stored direction; ``name[SITE]`` reads it at SITE instead of the site where it
 is applied (the two must have the same width). ``random:SEED`` is a random direction of norm 1, so a strength
-in α says nothing about it: ``random:SEED~name`` gives it the norm of a stored direction.
+in α says nothing about it: ``random:SEED~terse``, or ``random:SEED~(0.5*terse - 0.2*formal)``, gives it the
+norm of another at the same site.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _MINUS_INSIDE = re.compile(r"-\.?[0-9]")
 class Ref:
     """One direction that an expression names.
 
-    ``name`` is a stored direction's, or None for a random one, which has a ``seed`` and possibly takes the
-    norm of the stored direction ``like``. ``site`` is where it is read; None means where it is applied.
+    ``name`` is a stored direction's, and ``site`` where it is read (None: where it is applied). A random one
+    has a ``seed`` instead, and possibly ``like``, the expression whose norm it takes.
     """
 
     name: str | None
@@ -43,10 +44,13 @@ class Ref:
     like: str | None = None
 
     def __str__(self) -> str:
-        at = f"[{self.site.short}]" if self.site else ""
         if self.name is not None:
-            return f"{self.name}{at}"
-        return f"random:{self.seed}" + (f"~{self.like}{at}" if self.like else "")
+            return f"{self.name}[{self.site.short}]" if self.site else self.name
+        if self.like is None:
+            return f"random:{self.seed}"
+        expr = parse_algebra(self.like)
+        alone = len(expr.terms) == 1 and expr.terms[0][0] == 1
+        return f"random:{self.seed}~{expr}" if alone else f"random:{self.seed}~({expr})"
 
     @property
     def unscaled(self) -> bool:
@@ -88,21 +92,36 @@ class DirectionExpr:
     @property
     def names(self) -> tuple[str, ...]:
         """The stored directions it needs, each once, in order."""
-        wanted = (ref.name or ref.like for ref in self.refs)
-        return tuple(dict.fromkeys(name for name in wanted if name))
+        wanted: dict[str, None] = {}
+        for ref in self.refs:
+            if ref.name is not None:
+                wanted[ref.name] = None
+            elif ref.like is not None:
+                wanted.update(dict.fromkeys(parse_algebra(ref.like).names))
+        return tuple(wanted)
 
 
-def take_ref(cursor: Cursor) -> Ref:
+def _take_like(cursor: Cursor, depth: int) -> str:
+    start = cursor.at
+    if cursor.take_one("("):
+        expr = DirectionExpr(tuple(_expression(cursor, depth + 1)))
+        if not cursor.take_one(")"):
+            cursor.fail("'+', '-' or ')'")
+    else:
+        expr = DirectionExpr(((1.0, str(take_ref(cursor, depth + 1))),))
+    if any(ref.name is None for ref in expr.refs):
+        cursor.fail("stored directions after '~'", start)
+    return str(expr)
+
+
+def take_ref(cursor: Cursor, depth: int = 0) -> Ref:
     """Read one reference at a cursor."""
     start = cursor.at
+    if depth > MAX_DEPTH:
+        cursor.fail(f"at most {MAX_DEPTH} nested parentheses")
     if match := cursor.take(_RANDOM):
-        seed = int(match[1])
-        if not cursor.take_one("~"):
-            return Ref(None, seed=seed)
-        named = take_ref(cursor)
-        if named.name is None:
-            cursor.fail("the name of a stored direction after '~'", start)
-        return Ref(None, named.site, seed, named.name)
+        like = _take_like(cursor, depth) if cursor.take_one("~") else None
+        return Ref(None, seed=int(match[1]), like=like)
     match = cursor.take(_NAME)
     if match is None:
         if cursor.text[cursor.at : cursor.at + 1].isupper():
@@ -141,7 +160,7 @@ def _expression(cursor: Cursor, depth: int) -> list[tuple[float, str]]:
                 cursor.fail("'+', '-' or ')'")
             terms.extend((finite(factor * c, cursor.what), name) for c, name in inner)
         else:
-            terms.append((factor, str(take_ref(cursor))))
+            terms.append((factor, str(take_ref(cursor, depth))))
         if len(terms) > MAX_TERMS:
             raise UsageError(f"{cursor.what}: more than {MAX_TERMS} terms")
         sign = cursor.take_one("+-")

@@ -123,6 +123,7 @@ def test_what_an_expression_names() -> None:
     assert parse_algebra("random:3").unscaled
     assert not parse_algebra("random:3~dry").unscaled
     assert parse_ref("random:3~dry") == Ref(None, None, 3, "dry")
+    assert parse_algebra("random:3~(a[llm.2] - 0.5*b)").names == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,8 @@ def test_what_an_expression_names() -> None:
         ("(" * 20 + "a" + ")" * 20, "nested"),
         ("random", "a seed"),
         ("random:7 + terse", "give it one"),
-        ("random:7~random:8", "stored direction after '~'"),
+        ("random:1~(" * 100, "nested"),
+        ("random:7~random:8", "stored directions after '~'"),
         ("terse[llm.6", "expected '+', '-' or the end"),
         ("terse[llm.x]", "llm.BLOCK"),
         (" + ".join(["a"] * 70), "more than 64"),
@@ -151,16 +153,13 @@ def test_algebra_errors(text: str, said: str) -> None:
 finite = st.floats(allow_nan=False, allow_infinity=False)
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,12}", fullmatch=True).filter(lambda name: name != "random")
 sites = st.sampled_from(all_sites(SHAPE))
-refs = st.one_of(
-    st.builds(Ref, names, st.none() | sites),
-    st.builds(
-        lambda seed, like, site: Ref(None, site, seed, like),
-        st.integers(0, 10**18 - 1),
-        names,
-        st.none() | sites,
-    ),
+stored = st.builds(Ref, names, st.none() | sites)
+coefficients = finite.filter(lambda x: str(x) != "-0.0")
+sums = st.lists(st.tuples(coefficients, stored.map(str)), min_size=1, max_size=3).map(
+    lambda t: str(DirectionExpr(tuple(t)))
 )
-terms = st.tuples(finite.filter(lambda x: x == x and not (x == 0 and str(x) == "-0.0")), refs.map(str))
+refs = stored | st.builds(lambda seed, like: Ref(None, None, seed, like), st.integers(0, 10**18 - 1), sums)
+terms = st.tuples(coefficients, refs.map(str))
 expressions = st.lists(terms, min_size=1, max_size=6).map(lambda t: DirectionExpr(tuple(t)))
 
 
