@@ -1,0 +1,11 @@
+"""The engine: rows with edits of their own, decoded together; readings taken in the same pass.
+
+A library by itself: torch, transformers and ``labtui_kernels.lang``. It knows nothing of kernels, jobs or
+sessions. Everything runs on the one thread that made the :class:`Engine`.
+"""
+
+from .batch import Batch
+from .engine import Engine
+from .rows import Edit, Emitted, Row, Sampling
+
+__all__ = ["Batch", "Edit", "Emitted", "Engine", "Row", "Sampling"]

@@ -1,0 +1,259 @@
+"""A batch: rows that wait, are prefilled, run together and leave, over cache slots of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from labtui_artifacts.errors import UsageError
+
+from .cache import SlotCache
+from .edits import RowEdits, Stages
+from .forward import Forward
+from .hooks import Context
+from .picking import pick
+from .prefill import Group, form_group
+from .rows import Emitted, Finish, Row
+from .sampling import Chooser
+from .tracks import Lane, Track
+
+
+@dataclass(eq=False)
+class Arrangement:
+    """What is constant between two changes of the set of running rows, on the device."""
+
+    lanes: list[Lane]
+    stages: Stages
+    context: Context
+    chooser: Chooser
+    main: torch.Tensor | None  # for each lane the lane of its row; None when no lane is a shadow
+    tokens: torch.Tensor  # the token that each lane processes next, [lanes]
+
+
+class Batch:
+    """Rows decoded together. Several batches may be alive at once; whoever steps them decides whose turn it is.
+
+    :meth:`step` does one bounded piece of work. Rows run in at most ``slots`` cache slots (a row with ``surprise``
+    and edits takes two); the others wait in the order in which they came.
+    """
+
+    def __init__(self, forward: Forward, slots: int) -> None:
+        if slots < 1:
+            raise UsageError(f"a batch of {slots} slots; expected at least 1")
+        self._forward, self.slots = forward, slots
+        self._waiting: deque[Track] = deque()
+        self._group: Group | None = None
+        self._lanes: list[Lane] = []
+        self._cache: SlotCache | None = None
+        self._arranged: Arrangement | None = None
+        self._announce: list[Emitted] = []
+        self._finished: dict[str, Finish] = {}
+        self._prefilled_last = False
+        self._closed = False
+
+    # --- what is in it ---------------------------------------------------------------------------
+
+    @property
+    def running(self) -> list[str]:
+        """Keys of the rows that are being decoded, in slot order."""
+        return [lane.track.row.key for lane in self._lanes if not lane.shadow]
+
+    @property
+    def waiting(self) -> list[str]:
+        """Keys of the rows that have not begun to decode; the first ones may be in the middle of their prefill."""
+        begun = [track.row.key for track in self._group.tracks()] if self._group else []
+        return begun + [track.row.key for track in self._waiting]
+
+    @property
+    def finished(self) -> dict[str, Finish]:
+        """How each row that has left the batch ended."""
+        return dict(self._finished)
+
+    @property
+    def done(self) -> bool:
+        """True when a step would have nothing to do."""
+        return not (self._lanes or self._waiting or self._group or self._announce)
+
+    # --- commands --------------------------------------------------------------------------------
+
+    def add(self, row: Row) -> None:
+        """Queue a row.
+
+        UsageError for a key that is already in the batch, a token outside the vocabulary, an edit that does not fit
+        the model, or a prompt that leaves no room in the model's context. A row whose ``max_new_tokens`` would pass
+        the end of the context is taken, and ends there with ``finish="length"``.
+        """
+        self._check_open()
+        if any(track.row.key == row.key for track in self._tracks()):
+            raise UsageError(f"row {row.key}: a row of that key is already in the batch")
+        self._waiting.append(Track.of(row, self._forward))
+        if self._waiting[-1].lanes > self.slots:
+            self._waiting.pop()
+            raise UsageError(f"row {row.key}: surprise needs 2 slots; this batch has {self.slots}")
+
+    def set_strength(self, key: str, edit: int, strength: float) -> int:
+        """Change an edit's strength in a row that waits or runs.
+
+        Returns the index of the first generated token that the change can affect; putting
+        ``(that index, edit, strength)`` into :attr:`Row.knobs` replays it. A prompt that is being prefilled keeps the
+        old strength to its end. UsageError when the row is not in the batch, or has no such edit.
+        """
+        track = self._find(key)
+        track.row.check_knob(edit, strength)
+        step = len(track.tokens)
+        if self._group is not None and track in self._group.tracks():
+            step += 1
+        assert track.edits is not None
+        track.edits.turn(step, edit, strength)
+        if self._arranged is not None:
+            self._arranged.stages.varies = True
+        return step
+
+    def cancel(self, key: str) -> None:
+        """Take a row out; the next step announces it with ``finish="cancelled"``. UsageError when it is not there."""
+        track = self._find(key)
+        if track in self._waiting:
+            self._waiting.remove(track)
+        elif self._group is not None and track in self._group.tracks():
+            self._group.drop(track)
+            if not self._group.tracks():
+                self._group = None
+        else:
+            self._leave(track)
+        nan = float("nan")
+        self._announce.append(Emitted(key, len(track.tokens), -1, nan, None, nan, "cancelled"))
+        self._finished[key] = "cancelled"
+
+    def close(self) -> None:
+        """Drop all rows and free the cache. The batch takes no rows afterwards."""
+        self._waiting.clear()
+        self._group, self._cache, self._arranged = None, None, None
+        self._lanes.clear()
+        self._announce.clear()
+        self._closed = True
+
+    # --- work ------------------------------------------------------------------------------------
+
+    def step(self) -> list[Emitted]:
+        """One piece of work: a decode step of all running rows, or a chunk of a prefill. At most about half a second.
+
+        The two alternate while rows of both sorts are there. Returns what was emitted, in slot order; an empty list
+        when a prefill goes on or there is nothing to do.
+        """
+        self._check_open()
+        emitted, self._announce = self._announce, []
+        if self._group is None and not (self._lanes and self._prefilled_last):
+            self._group = form_group(self._waiting, self.slots - len(self._lanes), self._forward)
+        if self._group is not None and not (self._lanes and self._prefilled_last):
+            self._prefilled_last = True
+            return emitted + self._prefill(self._group)
+        self._prefilled_last = False
+        if self._lanes:
+            emitted += self._decode()
+        return emitted
+
+    def _prefill(self, group: Group) -> list[Emitted]:
+        if not group.advance(self._forward):
+            return []
+        self._group = None
+        tracks = group.tracks()
+        logits = self._forward.logits(group.last_hidden())
+        lanes = [lane for track in tracks for lane in track.as_lanes()]
+        rows = torch.tensor([group.entry_of(lane) for lane in lanes], device=logits.device)
+        picked = pick(logits[rows], self._chooser(lanes), lanes, self._main(lanes))
+        emitted = [self._advance(track, picked.of(track)) for track in tracks]
+        for track, emission in zip(tracks, emitted, strict=True):
+            if not emission.finish:
+                self._enter(track, group)
+        return emitted
+
+    def _decode(self) -> list[Emitted]:
+        if self._arranged is None:
+            self._arranged = self._arrange()
+            aim = True
+        else:
+            aim = self._arranged.stages.varies
+        now, device = self._arranged, self._forward.device
+        assert self._cache is not None
+        positions = [lane.track.position for lane in now.lanes]
+        last = max(positions)
+        self._cache.fit(last + 1, len(positions), self._forward.context_length)
+        if aim:
+            now.stages.aim(positions, [position + 1 for position in positions], 1)
+            now.stages.varies = now.stages.changes()
+        hidden = self._forward.step(now.tokens, torch.tensor(positions, device=device), last, self._cache, now.context)
+        picked = pick(self._forward.logits(hidden), now.chooser, now.lanes, now.main)
+        now.tokens = picked.tokens
+        emitted = [self._advance(lane.track, picked.of(lane.track)) for lane in now.lanes if not lane.shadow]
+        for emission in emitted:
+            if emission.finish:
+                self._leave(self._find(emission.key))
+        return emitted
+
+    def _advance(self, track: Track, emission: Emitted) -> Emitted:
+        track.tokens.append(emission.token)
+        if emission.finish:
+            self._finished[track.row.key] = emission.finish
+        return emission
+
+    # --- lanes -----------------------------------------------------------------------------------
+
+    def _enter(self, track: Track, group: Group) -> None:
+        if self._cache is None:
+            self._cache = self._forward.cache(self.slots, track.room)
+        for lane in track.as_lanes():
+            self._cache.fit(track.room, len(self._lanes), self._forward.context_length)
+            self._cache.take(len(self._lanes), group.cache, group.entry_of(lane), track.position)
+            self._lanes.append(lane)
+        self._arranged = None
+
+    def _leave(self, track: Track) -> None:
+        """Free the row's slots: the last lane moves into each hole, so that the lanes in use stay the first ones."""
+        for index in reversed([i for i, lane in enumerate(self._lanes) if lane.track is track]):
+            moved = self._lanes.pop()
+            if index < len(self._lanes):
+                assert self._cache is not None
+                self._cache.take(index, self._cache, len(self._lanes), moved.track.position)
+                self._lanes[index] = moved
+        self._arranged = None
+
+    def _arrange(self) -> Arrangement:
+        lanes, device = list(self._lanes), self._forward.device
+        edits: list[RowEdits | None] = [None if lane.shadow else lane.track.edits for lane in lanes]
+        stages = Stages(edits, device)
+        return Arrangement(
+            lanes=lanes,
+            stages=stages,
+            context=Context(edits=stages.by_site),
+            chooser=self._chooser(lanes),
+            main=self._main(lanes),
+            tokens=torch.tensor([lane.track.tokens[-1] for lane in lanes], device=device),
+        )
+
+    def _chooser(self, lanes: Sequence[Lane]) -> Chooser:
+        return Chooser.of([lane.sampling for lane in lanes], self._forward.vocab, self._forward.device)
+
+    def _main(self, lanes: Sequence[Lane]) -> torch.Tensor | None:
+        if not any(lane.shadow for lane in lanes):
+            return None
+        home = {id(lane.track): index for index, lane in enumerate(lanes) if not lane.shadow}
+        return torch.tensor([home[id(lane.track)] for lane in lanes], device=self._forward.device)
+
+    # --- finding ---------------------------------------------------------------------------------
+
+    def _tracks(self) -> list[Track]:
+        running = [lane.track for lane in self._lanes if not lane.shadow]
+        return running + (self._group.tracks() if self._group else []) + list(self._waiting)
+
+    def _find(self, key: str) -> Track:
+        for track in self._tracks():
+            if track.row.key == key:
+                return track
+        raise UsageError(f"row {key}: not in the batch; it has ended or was never added")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("the batch is closed; make another")

@@ -1,0 +1,203 @@
+"""Edits of one row at its positions, and the same for many rows at once.
+
+An edit's *coefficient* at a position is its strength there, or 0 where the edit does not apply. Every forward
+pass (prompt, one decode step, teacher forcing, capture) asks for the coefficients of the positions it processes,
+so there is one definition of what is edited where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from labtui_artifacts.errors import UsageError
+
+from ..lang.shape import ModelShape
+from ..lang.sites import Site
+from .rows import Edit, Op, Row
+
+
+def orthonormal(vectors: torch.Tensor) -> torch.Tensor:
+    """Orthonormal rows ``[r, d]`` that span the rows of ``vectors`` ``[k, d]``; r ≤ k is the numerical rank.
+
+    By singular values, in float64 on the CPU; directions below 1e-6 of the largest are left out.
+    """
+    _, values, rows = torch.linalg.svd(vectors.to("cpu", torch.float64), full_matrices=False)
+    return rows[values > 1e-6 * values.max().clamp_min(1e-30)].to(torch.float32)
+
+
+def check_site(edit: Edit, shape: ModelShape) -> None:
+    """Raise UsageError unless the edit's site is one of the language model's and its vectors have its width."""
+    site = edit.site
+    if site.tower != "llm":
+        raise UsageError(f"edit at {site}: only sites of the language model (llm...) can be edited here")
+    if site.block is not None and not 0 <= site.block < shape.blocks:
+        raise UsageError(f"edit at {site}: the model has blocks llm.0 to llm.{shape.blocks - 1}")
+    if edit.vectors.shape[1] != shape.width:
+        raise UsageError(
+            f"edit at {site}: the vectors have width {edit.vectors.shape[1]}; this model's is {shape.width}"
+        )
+
+
+class RowEdits:
+    """The edits of one row: prepared vectors, prompt masks, and the strengths with their changes over time."""
+
+    def __init__(self, row: Row, shape: ModelShape, device: torch.device) -> None:
+        self.row = row
+        self.prompt_len = len(row.ids)
+        self.matrices: list[torch.Tensor] = []
+        self.masks: list[np.ndarray] = []
+        for edit in row.edits:
+            check_site(edit, shape)
+            self.matrices.append(_matrix(edit).to(device))
+            mask = edit.where.prompt_mask(self.prompt_len, row.content)
+            self.masks.append(np.asarray(mask, dtype=np.float32))
+        self.knobs: list[tuple[int, int, float]] = sorted(row.knobs, key=lambda knob: knob[0])
+        # A generated window or explicit indices switch on and off while decoding; the others never do.
+        self.varies = bool(self.knobs) or any(
+            edit.where.kind == "indices" or (edit.where.kind == "generated" and (edit.where.start or edit.where.stop))
+            for edit in row.edits
+        )
+
+    def turn(self, step: int, edit: int, strength: float) -> None:
+        """From the pass that produces token ``step``, edit ``edit`` has this strength."""
+        self.knobs.append((step, edit, strength))
+        self.knobs.sort(key=lambda knob: knob[0])
+        self.varies = True
+
+    def strength(self, edit: int, step: int) -> float:
+        """The strength of an edit in the forward pass that produces generated token ``step``."""
+        value = self.row.edits[edit].strength
+        for start, index, changed in self.knobs:
+            if start > step:
+                break
+            if index == edit:
+                value = changed
+        return value
+
+    def coefficient(self, edit: int, position: int) -> float:
+        """The coefficient of an edit at one absolute position (0 = the first prompt token)."""
+        step = position - self.prompt_len
+        if step < 0:
+            return float(self.masks[edit][position]) * self.strength(edit, 0)
+        if self.row.edits[edit].where.generated_at(step, self.prompt_len):
+            return self.strength(edit, step + 1)
+        return 0.0
+
+    def coefficients(self, edit: int, start: int, stop: int) -> np.ndarray:
+        """Coefficients at the positions [start, stop), float32."""
+        known = self.masks[edit][start : min(stop, self.prompt_len)] * np.float32(self.strength(edit, 0))
+        later = [self.coefficient(edit, position) for position in range(max(start, self.prompt_len), stop)]
+        return np.concatenate([known, np.asarray(later, dtype=np.float32)]) if later else known
+
+    def prompt_signature(self) -> tuple[object, ...]:
+        """Equal for two rows only if their edits do the same to a prompt of the same ids."""
+        parts = []
+        for index, (edit, mask) in enumerate(zip(self.row.edits, self.masks, strict=True)):
+            strength = self.strength(index, 0)
+            if strength and mask.any():
+                held = (edit.vectors.data_ptr(), edit.vectors.shape, edit.vectors.stride())
+                parts.append((edit.site, edit.op, held, strength, mask.tobytes()))
+        return tuple(parts)
+
+
+def _matrix(edit: Edit) -> torch.Tensor:
+    if edit.op == "project":
+        return orthonormal(edit.vectors)
+    return edit.vectors.sum(0, keepdim=True)
+
+
+@dataclass(eq=False)
+class Stage:
+    """One operation at one site for all lanes of a batch: at most one edit a lane, coefficient 0 for the others."""
+
+    op: Op
+    lanes: int
+    members: list[tuple[int, RowEdits, int]] = field(default_factory=list)  # (lane, the row's edits, edit index)
+    vectors: torch.Tensor | None = None  # [lanes, k, d] float32
+    coefficients: torch.Tensor | None = None  # [lanes, positions, 1] float32
+    active: bool = False
+
+    def seal(self, device: torch.device) -> None:
+        """Stack the members' vectors, zero for lanes without one and beyond an edit's own rank."""
+        k = max(edits.matrices[index].shape[0] for _, edits, index in self.members)
+        width = self.members[0][1].matrices[self.members[0][2]].shape[1]
+        vectors = torch.zeros(self.lanes, k, width, device=device)
+        for lane, edits, index in self.members:
+            matrix = edits.matrices[index]
+            vectors[lane, : matrix.shape[0]] = matrix
+        self.vectors = vectors
+
+    def aim(self, starts: Sequence[int], stops: Sequence[int], positions: int) -> None:
+        """Set the coefficients for lane i's positions [starts[i], stops[i]), padded with 0 to ``positions``."""
+        table = np.zeros((self.lanes, positions, 1), dtype=np.float32)
+        for lane, edits, index in self.members:
+            if positions == 1:
+                table[lane, 0, 0] = edits.coefficient(index, starts[lane])
+            else:
+                span = edits.coefficients(index, starts[lane], stops[lane])
+                table[lane, : len(span), 0] = span
+        self.active = bool(table.any())
+        if self.active:
+            assert self.vectors is not None
+            self.coefficients = torch.from_numpy(table).to(self.vectors.device)
+
+    def apply(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The edited hidden states; ``hidden`` is [lanes, positions, d] in the model's dtype.
+
+        Computed in float32; a coefficient of 0 leaves a value bit for bit as it was.
+        """
+        assert self.vectors is not None and self.coefficients is not None
+        vectors, coefficients = self.vectors.to(hidden.device), self.coefficients.to(hidden.device)
+        h = hidden.float()
+        if self.op == "add":
+            edited = torch.addcmul(h, coefficients, vectors)
+        elif self.op == "replace":
+            edited = h + coefficients * (vectors - h)
+        else:
+            inside = torch.matmul(torch.matmul(h, vectors.transpose(1, 2)), vectors)
+            edited = h - coefficients * inside
+        return edited.to(hidden.dtype)
+
+
+class Stages:
+    """All edits of the lanes of a batch, by site, in the order in which they apply."""
+
+    def __init__(self, lanes: Sequence[RowEdits | None], device: torch.device) -> None:
+        self.by_site: dict[Site, list[Stage]] = {}
+        self.lanes = [lane for lane in lanes if lane is not None]
+        self.varies = self.changes()
+        for number, lane in enumerate(lanes):
+            if lane is not None:
+                self._place(number, lane, len(lanes))
+        for stages in self.by_site.values():
+            for stage in stages:
+                stage.seal(device)
+
+    def changes(self) -> bool:
+        """Whether some coefficient may differ from one decode step to the next."""
+        return any(lane.varies for lane in self.lanes)
+
+    def _place(self, number: int, lane: RowEdits, lanes: int) -> None:
+        after: dict[Site, int] = {}  # where this lane's next edit may go at the earliest, by site
+        for index, edit in enumerate(lane.row.edits):
+            stages = self.by_site.setdefault(edit.site, [])
+            at = after.get(edit.site, 0)
+            while at < len(stages) and stages[at].op != edit.op:
+                at += 1
+            if at == len(stages):
+                stages.append(Stage(edit.op, lanes))
+            stages[at].members.append((number, lane, index))
+            after[edit.site] = at + 1
+
+    def aim(self, starts: Sequence[int], stops: Sequence[int], positions: int) -> None:
+        """Point every stage at the positions that the next pass processes: [starts[i], stops[i]) in lane i.
+
+        ``positions`` is the width of the pass; a lane with fewer of its own is padded on the right, unedited.
+        """
+        for stages in self.by_site.values():
+            for stage in stages:
+                stage.aim(starts, stops, positions)

@@ -1,0 +1,147 @@
+"""What goes into a batch and what comes out: rows, edits, sampling settings, emitted tokens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import torch
+
+from labtui_artifacts.errors import UsageError
+
+from ..lang.positions import Where
+from ..lang.sites import Site
+
+Op: TypeAlias = Literal["add", "project", "replace"]
+Finish: TypeAlias = Literal["", "stop", "length", "cancelled"]
+OPS: tuple[Op, ...] = ("add", "project", "replace")
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """One operation on the hidden states ``h`` at a site, at chosen positions.
+
+    ``vectors`` is float32 ``[k, d]`` (a vector ``[d]`` is taken as ``[1, d]``), ``s`` the strength:
+
+    - ``add``: ``h + s·v``, v the sum of the rows;
+    - ``project``: ``h - s·(h·Uᵀ)U``, U the orthonormalised rows (s=1 removes their span);
+    - ``replace``: ``(1-s)·h + s·v``, v the sum of the rows (s=1 puts v there).
+
+    Edits of a row at one site apply in the row's order. Raises UsageError for a strength or a vector that is
+    not finite, an unknown operation, or a shape that is not ``[k, d]``.
+    """
+
+    site: Site
+    op: Op
+    vectors: torch.Tensor
+    strength: float = 1.0
+    where: Where = field(default_factory=Where)
+
+    def __post_init__(self) -> None:
+        if self.op not in OPS:
+            raise UsageError(f"edit at {self.site}: unknown operation {self.op!r}; expected one of {', '.join(OPS)}")
+        if not math.isfinite(self.strength):
+            raise UsageError(f"edit at {self.site}: strength {self.strength} is not a finite number")
+        vectors = self.vectors.detach().to(dtype=torch.float32)
+        if vectors.ndim == 1:
+            vectors = vectors[None]
+        if vectors.ndim != 2 or 0 in vectors.shape:
+            raise UsageError(f"edit at {self.site}: vectors have shape {tuple(self.vectors.shape)}; expected [k, d]")
+        if not bool(torch.isfinite(vectors).all()):
+            raise UsageError(f"edit at {self.site}: the vectors hold NaN or infinity")
+        object.__setattr__(self, "vectors", vectors)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen: temperature 0 is greedy; ``top_k`` 0 and ``top_p`` 1 keep the whole vocabulary."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise UsageError(f"temperature {self.temperature} is out of range; expected 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p {self.top_p} is out of range; expected more than 0 and at most 1")
+        if self.top_k < 0:
+            raise UsageError(f"top_k {self.top_k} is out of range; expected 0 (off) or more")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0.0
+
+
+GREEDY = Sampling()
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One prompt with its edits, its seed and its limits.
+
+    ``content`` marks the prompt tokens that are neither template nor sink (needed only by edits at ``content``).
+    ``forced`` are tokens to emit instead of choosing; the row then ends with them. ``surprise`` asks for the
+    log-probability of each token under the unsteered model as well, at the price of a second cache slot.
+    ``knobs`` are strength changes to replay: (generated step, edit index, strength); a knob of step ``s`` holds
+    for the forward pass that produces token ``s`` and for all after it, so ``s = 0`` covers the whole prompt.
+    """
+
+    key: str
+    ids: tuple[int, ...]
+    content: tuple[bool, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    max_new_tokens: int = 256
+    sampling: Sampling = GREEDY
+    seed: int = 0
+    stop_ids: frozenset[int] = frozenset()
+    forced: tuple[int, ...] | None = None
+    surprise: bool = False
+    knobs: tuple[tuple[int, int, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            raise UsageError(f"row {self.key}: the prompt is empty; give at least one token")
+        if self.content and len(self.content) != len(self.ids):
+            raise UsageError(
+                f"row {self.key}: {len(self.content)} content marks for {len(self.ids)} prompt tokens; expected as many"
+            )
+        if self.max_new_tokens < 1:
+            raise UsageError(f"row {self.key}: max_new_tokens is {self.max_new_tokens}; expected at least 1")
+        if self.forced is not None and not self.forced:
+            raise UsageError(f"row {self.key}: forced tokens are empty; give at least one, or None")
+        for step, edit, strength in self.knobs:
+            self.check_knob(edit, strength)
+            if step < 0:
+                raise UsageError(f"row {self.key}: a knob at step {step}; steps count from 0")
+
+    def check_knob(self, edit: int, strength: float) -> None:
+        """Raise UsageError unless ``edit`` is an index of this row's edits and ``strength`` is finite."""
+        if not 0 <= edit < len(self.edits):
+            raise UsageError(
+                f"row {self.key}: no edit {edit}; it has {len(self.edits)} edits, counted from 0"
+            )
+        if not math.isfinite(strength):
+            raise UsageError(f"row {self.key}: strength {strength} is not a finite number")
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """One token of one row.
+
+    ``index`` counts the row's generated tokens from 0. ``logprob`` is the natural log-probability of ``token``
+    under the steered model at temperature 1, over the whole vocabulary, whatever the sampling settings;
+    ``plain_logprob`` the same under the unsteered model (None unless the row asked for surprise). ``gap`` is the
+    difference of the two largest log-probabilities. ``finish`` is ``""`` while the row goes on; ``stop`` when
+    ``token`` is a stop token, ``length`` at ``max_new_tokens`` or at the end of the model's context. A cancelled
+    row is announced once with ``finish="cancelled"``, ``token=-1`` and no numbers (NaN).
+    """
+
+    key: str
+    index: int
+    token: int
+    logprob: float
+    plain_logprob: float | None
+    gap: float
+    finish: Finish = ""
