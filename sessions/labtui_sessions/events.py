@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+
 from labtui_artifacts.errors import BadFile, LabError
 
 SCHEMA = 1
@@ -31,7 +32,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     data: dict[str, Any]
 
 
-class Data(msgspec.Struct, frozen=True, kw_only=True):
+class Data(msgspec.Struct, kw_only=True):
     """Base of the data of every kind."""
 
 
@@ -192,7 +193,7 @@ class RowStarted(Data):
     edits: str = ""
     """The edit expression in its canonical form; empty for a plain row."""
     strengths: list[dict[str, Any]] = []
-    """One map an edit: ``text, alpha, abs, pct, direction, sites, where`` (a number or None for each unit)."""
+    """One map an edit: ``text, alpha, abs, pct, direction, sites, where``; a number or None for each unit."""
     directions: list[str] = []
     """Names of the stored directions that ``edits`` uses, so that a saved session can include them."""
     ids: list[int] = []

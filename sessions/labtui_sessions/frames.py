@@ -12,6 +12,7 @@ from array import array
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from labtui_artifacts.errors import BadFile
 
 from .events import SCHEMA, Event, decode

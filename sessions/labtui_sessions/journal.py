@@ -19,7 +19,7 @@ from typing import Any
 from labtui_artifacts.errors import BadFile, LabError
 
 from . import frames
-from .events import Data, Event, JournalCut, JournalGap, encode, plain
+from .events import Data, Event, JournalCut, encode, plain
 
 FILE = "journal.bin"
 FIRST_SEQ = 1
@@ -215,7 +215,8 @@ def read_events(folder: Path | str, after: int = 0) -> Iterator[Event]:
         at, wanted = frames.HEADER.size, _CHUNK
         while part := _pread(fd, at, wanted):
             used = 0
-            for event, used in _events(memoryview(part), 0):
+            for event, end in _events(memoryview(part), 0):
+                used = end
                 if event.seq > after:
                     yield event
             if len(part) < wanted or (used == 0 and wanted > frames.MAX_PAYLOAD + frames.FRAME.size):

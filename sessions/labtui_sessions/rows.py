@@ -73,7 +73,7 @@ def start(rows: Rows, data: RowStarted, t: float) -> None:
 
 
 def extend(rows: Rows, data: RowTokens) -> bool:
-    """More tokens of a row. False when the chunk contradicts itself; a chunk of an unknown row is let pass."""
+    """More tokens of a row. False when the chunk contradicts itself; one of an unknown row is let pass."""
     count = len(data.pieces)
     plain = data.plain_logprobs
     if len(data.logprobs) != count or data.start < 0 or (plain is not None and len(plain) != count):
@@ -179,7 +179,7 @@ def _fitting(items: list[dict], size: int) -> list[dict]:
 
 def _extend_plain(row: RowView, plain: list[float | None] | None, count: int) -> None:
     if plain is not None and row.plain_logprobs is None:
-        row.plain_logprobs = [None] * (len(row.pieces) - count)
+        row.plain_logprobs = list[float | None]([None] * (len(row.pieces) - count))
     if row.plain_logprobs is not None:
         row.plain_logprobs.extend(plain if plain is not None else [None] * count)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
+
 from labtui_artifacts.errors import BadFile
 
 from . import events as ev

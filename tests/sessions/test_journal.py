@@ -11,13 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+
 from labtui_artifacts.errors import BadFile, LabError
 from labtui_sessions import frames
 from labtui_sessions.events import Event
 from labtui_sessions.journal import FILE, Journal, read_events
 
 
-def fill(folder: Path, count: int = 12) -> list[Event]:
+def fill(folder: Path, count: int = 7) -> list[Event]:
     """A small journal with frames of different lengths."""
     with Journal.open(folder) as journal:
         return [
@@ -45,7 +46,7 @@ def test_append_read_and_reopen(tmp_path: Path) -> None:
 def test_cut_at_every_byte(tmp_path: Path) -> None:
     written = fill(tmp_path / "whole")
     whole = (tmp_path / "whole" / FILE).read_bytes()
-    ends = [o for o in frames.scan(memoryview(whole)).offsets[1:]] + [len(whole)]
+    ends = [*frames.scan(memoryview(whole)).offsets[1:], len(whole)]
     for size in range(len(whole)):
         folder = tmp_path / "cut"
         folder.mkdir(exist_ok=True)
