@@ -174,7 +174,9 @@ def write_safetensors(place: Path, tensors: Mapping[str, Array], metadata: Mappi
     write_atomically(place, pour, expected=8 + len(raw) + reached)
 
 
-def write_atomically(place: Path, pour: Callable[[IO[bytes]], None], *, expected: int | None = None) -> None:
+def write_atomically(
+    place: Path, pour: Callable[[IO[bytes]], object], *, expected: int | None = None
+) -> None:
     """Create or replace ``place`` with what ``pour`` writes, mode 0600, fsynced with its folder.
 
     ``expected`` is the size in bytes, for the message of a full disk.
