@@ -22,8 +22,8 @@ MIN_READER = 1
 """The oldest reader that understands what this version writes."""
 HEADER = struct.Struct("<8sHHI")
 FRAME = struct.Struct("<II")
-MAX_PAYLOAD = 16 * 1024 * 1024
-"""Largest payload of one event."""
+MAX_PAYLOAD = 8 * 1024 * 1024
+"""Largest payload of one event: half of the longest frame on the wire."""
 _MIN_PAYLOAD = 12  # array header, one-byte seq, double, one-byte kind, map header
 
 

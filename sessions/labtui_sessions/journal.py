@@ -7,6 +7,7 @@ another thread. One process writes a journal; others may read it at any time wit
 
 from __future__ import annotations
 
+import bisect
 import mmap
 import os
 import time
@@ -14,23 +15,23 @@ from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from labtui_artifacts.errors import BadFile, LabError
+from labtui_artifacts.errors import BadFile, LabError, UsageError
+from labtui_artifacts.lock import Lock
 
 from . import frames
 from .events import Data, Event, JournalCut, encode, plain
 
 FILE = "journal.bin"
+LOCK = "lock"
+LOCK_SECONDS = 2.0
 FIRST_SEQ = 1
 _CHUNK = 1 << 20
 
 
-class Journal:
-    """An open journal. Make one with ``Journal.open``.
-
-    Appends come from one thread; ``sync`` and ``read`` may come from any.
-    """
+class JournalReader:
+    """A journal opened for reading: what was sound when it was opened. Make one with ``open``."""
 
     def __init__(self, folder: Path, fd: int, offsets: array[int], end: int) -> None:
         self.folder = folder
@@ -38,30 +39,20 @@ class Journal:
         self._fd = fd
         self._offsets = offsets
         self._end = end
-        self._torn = False
 
     @classmethod
-    def open(cls, folder: Path | str) -> Journal:
-        """Open the journal of that session folder for writing; a missing one is made (0700, 0600).
-
-        Bytes that are no whole frames are moved to a side file and a ``journal.cut`` event says so.
-        BadFile when the file is no journal or needs a newer version.
-        """
+    def open(cls, folder: Path | str) -> Self:
+        """Open the journal of that session folder; nothing is changed, and a writer is not disturbed."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / FILE
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = _open_to_read(folder / FILE)
         try:
-            if os.fstat(fd).st_size < frames.HEADER.size:
-                _begin(fd, path)
-            with _mapped(fd) as data:
-                frames.check_header(data, str(path))
-                found = frames.scan(data)
-                rescued = _rescue(data, found)
-            journal = cls(folder, fd, found.offsets, found.end)
-            if not found.sound:
-                journal._repair(found, rescued)
-            return journal
+            offsets, end = array("Q"), frames.HEADER.size
+            for event, start, stop in _walk(fd, folder / FILE):
+                if event.seq != len(offsets) + FIRST_SEQ:
+                    break
+                offsets.append(start)
+                end = stop
+            return cls(folder, fd, offsets, end)
         except BaseException:
             os.close(fd)
             raise
@@ -75,6 +66,95 @@ class Journal:
     def size(self) -> int:
         """Bytes in the file."""
         return self._end
+
+    def read(
+        self, from_seq: int = FIRST_SEQ, limit: int | None = None, limit_bytes: int | None = None
+    ) -> list[Event]:
+        """Events from ``from_seq`` on, at most ``limit`` of them and ``limit_bytes`` of file, at least one
+        if there is one."""
+        start = max(from_seq, FIRST_SEQ) - FIRST_SEQ
+        stop = len(self._offsets)
+        if start >= stop:
+            return []
+        begin = self._offsets[start]
+        if limit is not None:
+            stop = min(stop, start + max(1, limit))
+        if limit_bytes is not None:
+            # frames that begin within the limit, less the one that ends beyond it
+            within = bisect.bisect_right(self._offsets, begin + limit_bytes, start + 1, stop)
+            if self._offset(within) - begin > limit_bytes:
+                within -= 1
+            stop = max(start + 1, within)
+        end = self._offset(stop)
+        data = memoryview(_pread(self._fd, begin, end - begin))
+        return [event for event, _ in _events(data, 0)]
+
+    def close(self) -> None:
+        """Close the file. What was appended stays."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _offset(self, index: int) -> int:
+        return self._offsets[index] if index < len(self._offsets) else self._end
+
+
+class Journal(JournalReader):
+    """A journal opened for writing. Make one with ``Journal.open``.
+
+    Appends come from one thread; ``sync`` and ``read`` may come from any.
+    """
+
+    def __init__(self, folder: Path, fd: int, offsets: array[int], end: int, lock: Lock) -> None:
+        super().__init__(folder, fd, offsets, end)
+        self._torn = False
+        self._lock = lock
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Self:
+        """Open the journal of that session folder for writing; a missing one is made (0700, 0600).
+
+        Bytes that are no whole frames are moved to a side file and a ``journal.cut`` event says so.
+        BadFile when the file is no journal or needs a newer version; LabError when another process has it
+        open for writing, or when the folder cannot be made.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise LabError(f"{folder}: session folder not made: {error.strerror}") from error
+        lock = Lock(folder / LOCK, what=f"session {folder.name}", timeout=LOCK_SECONDS)
+        lock.acquire()
+        try:
+            return cls._open_locked(folder, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @classmethod
+    def _open_locked(cls, folder: Path, lock: Lock) -> Self:
+        path = folder / FILE
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if os.fstat(fd).st_size < frames.HEADER.size:
+                _begin(fd, path)
+            with _mapped(fd) as data:
+                frames.check_header(data, str(path))
+                found = frames.scan(data)
+                rescued = _rescue(data, found)
+            journal = cls(folder, fd, found.offsets, found.end, lock)
+            if not found.sound:
+                journal._repair(found, rescued)
+            return journal
+        except BaseException:
+            os.close(fd)
+            raise
 
     def append(self, kind: str, data: Mapping[str, Any] | Data, t: float | None = None) -> Event:
         """Write one event and return it with its sequence number and time.
@@ -100,40 +180,10 @@ class Journal:
             raise LabError(f"{self.path}: cannot be flushed to disk: {error.strerror}") from error
         return seq
 
-    def read(
-        self, from_seq: int = FIRST_SEQ, limit: int | None = None, limit_bytes: int | None = None
-    ) -> list[Event]:
-        """Events from ``from_seq`` on, at most ``limit`` of them and ``limit_bytes`` of file, at least one
-        if there is one."""
-        start = max(from_seq, FIRST_SEQ) - FIRST_SEQ
-        stop = len(self._offsets)
-        if start >= stop:
-            return []
-        ends = self._offset(stop)
-        if limit is not None:
-            stop = min(stop, start + max(1, limit))
-        begin = self._offsets[start]
-        if limit_bytes is not None:
-            while stop > start + 1 and self._offset(stop) - begin > limit_bytes:
-                stop = start + max(1, (stop - start) // 2)
-        end = ends if stop == len(self._offsets) else self._offset(stop)
-        data = memoryview(_pread(self._fd, begin, end - begin))
-        return [event for event, _ in _events(data, 0)]
-
     def close(self) -> None:
-        """Close the file. What was appended stays."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def _offset(self, index: int) -> int:
-        return self._offsets[index] if index < len(self._offsets) else self._end
+        """Close the file and let another process write it. What was appended stays."""
+        super().close()
+        self._lock.release()
 
     def _write(self, data: bytes) -> None:
         try:
@@ -206,24 +256,39 @@ def read_events(folder: Path | str, after: int = 0) -> Iterator[Event]:
     is no journal.
     """
     path = Path(folder) / FILE
+    fd = _open_to_read(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise BadFile(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        frames.check_header(_pread(fd, 0, frames.HEADER.size), str(path))
-        at, wanted = frames.HEADER.size, _CHUNK
-        while part := _pread(fd, at, wanted):
-            used = 0
-            for event, end in _events(memoryview(part), 0):
-                used = end
-                if event.seq > after:
-                    yield event
-            if len(part) < wanted or (used == 0 and wanted > frames.MAX_PAYLOAD + frames.FRAME.size):
-                return
-            at, wanted = at + used, _CHUNK if used else 2 * wanted
+        for event, _, _ in _walk(fd, path):
+            if event.seq > after:
+                yield event
     finally:
         os.close(fd)
+
+
+def _open_to_read(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: no such session journal") from error
+    except OSError as error:
+        raise BadFile(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _walk(fd: int, path: Path) -> Iterator[tuple[Event, int, int]]:
+    """Sound events from the start, each with its offset and the offset after it, a chunk in memory at a time.
+
+    Not mapped: a map would turn a file that its writer cuts into SIGBUS.
+    """
+    frames.check_header(_pread(fd, 0, frames.HEADER.size), str(path))
+    at, wanted = frames.HEADER.size, _CHUNK
+    while part := _pread(fd, at, wanted):
+        used = 0
+        for event, end in _events(memoryview(part), 0):
+            yield event, at + used, at + end
+            used = end
+        if len(part) < wanted or (used == 0 and wanted > frames.MAX_PAYLOAD + frames.FRAME.size):
+            return
+        at, wanted = at + used, _CHUNK if used else 2 * wanted
 
 
 def _events(data: memoryview, offset: int) -> Iterator[tuple[Event, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
+
 from labtui_sessions.events import CATALOGUE, Event
 
 _names = st.sampled_from(["j1", "j2", "j3", "r1", "r2", "a", "x" * 300, ""])

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from labtui_artifacts.errors import BadFile, LabError
+from labtui_artifacts.errors import BadFile, LabError, UsageError
 from labtui_sessions import frames
-from labtui_sessions.events import Event
-from labtui_sessions.journal import FILE, Journal, read_events
+from labtui_sessions.events import Event, encode
+from labtui_sessions.journal import FILE, Journal, JournalReader, read_events
 
 
 def fill(folder: Path, count: int = 7) -> list[Event]:
@@ -37,6 +37,9 @@ def test_append_read_and_reopen(tmp_path: Path) -> None:
         few = journal.read(1, limit_bytes=200)
         assert few == written[: len(few)] and 0 < len(few) < 50
         assert journal.read(7, limit_bytes=1) == written[6:7]
+        assert journal.read(1, limit_bytes=10**9) == written
+        size = frames.FRAME.size + len(encode(written[0]))
+        assert journal.read(1, limit_bytes=size) == written[:1]
         assert journal.sync() == 50
     assert list(read_events(tmp_path)) == written
     assert list(read_events(tmp_path, after=48)) == written[48:]
@@ -129,6 +132,22 @@ def test_a_hostile_length_costs_nothing(tmp_path: Path) -> None:
     with Journal.open(tmp_path) as journal:
         assert journal.last_seq == 4
     assert time.monotonic() - before < 20
+
+
+def test_two_writers_are_refused_and_readers_are_not(tmp_path: Path) -> None:
+    with Journal.open(tmp_path) as journal:
+        journal.append("tag.added", {"tag": "one"})
+        with pytest.raises(LabError, match="in use by process"):
+            Journal.open(tmp_path)
+        with JournalReader.open(tmp_path) as reader:
+            journal.append("tag.added", {"tag": "two"})
+            assert [event.data["tag"] for event in reader.read()] == ["one"]
+    Journal.open(tmp_path).close()
+
+
+def test_a_missing_journal_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such session journal"):
+        JournalReader.open(tmp_path / "nope")
 
 
 def test_an_event_too_large_or_not_plain_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from labtui_artifacts.errors import BadFile
 from labtui_sessions import rows as rowbook
 from labtui_sessions.events import Event, decode, encode
 from labtui_sessions.state import MAX_SNAPSHOT, SessionState, from_snapshot, reduce
 from tests.sessions.random_events import sessions
 
-RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def play(*events: tuple[str, dict[str, Any]]) -> SessionState:
@@ -47,7 +48,7 @@ def test_a_steered_answer_from_queue_to_end() -> None:
         ("session.opened", {"id": "s1", "title": "mutex", "kernel": "toy", "versions": {}, "created": 5.0}),
         ("kernel.state", {"state": "ready"}),
         ("model.ready", {"info": {"name": "toy-qwen3", "blocks": 8}}),
-        ("job.queued", {"job": "j1", "kind": "generate", "spec": {"prompt": "Why?"}, "priority": "interactive"}),
+        ("job.queued", {"job": "j1", "kind": "generate", "spec": {"prompt": "Why?"}}),
         ("job.started", {"job": "j1", "plan": {"rows": 2, "cells": 4}}),
         ("row.started", {**ROW, "arm": "steered", "edits": "8%*terse@llm.4", "strengths": strengths}),
         tokens(0, "Be", "cause", plain=True),
@@ -55,8 +56,8 @@ def test_a_steered_answer_from_queue_to_end() -> None:
         tokens(2, " it", "."),
         ("row.finished", {**ROW, "finish": "stop", "text": "Because it.", "words": 2, "tokens": 4,
                           "metrics": {"perplexity": 1.7, "kl": None}, "reasons": {"kl": "not asked for"}}),
-        ("cell.committed", {"job": "j1", "cell": "c1", "table": "sweep", "rows": [{"words": 2, "text": "x"}]}),
-        ("cell.committed", {"job": "j1", "cell": "c1", "table": "sweep", "rows": [{"words": 2, "text": "x"}]}),
+        ("cell.committed", {"job": "j1", "cell": "c1", "table": "sweep", "rows": [{"words": 2}]}),
+        ("cell.committed", {"job": "j1", "cell": "c1", "table": "sweep", "rows": [{"words": 2}]}),
         ("job.finished", {"job": "j1", "status": "done", "seconds": 2.0, "audit": {"ok": True}}),
     )  # fmt: skip
     row = state.rows["j1/r1"]
