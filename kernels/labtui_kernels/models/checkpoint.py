@@ -1,0 +1,242 @@
+"""What a model on disk is, from headers alone: its family, its weight files, how large it gets. Torch-free.
+
+Every check that needs no weights is made here, so a wrong path, a damaged file or an unknown architecture is
+refused within a second and in one line, before torch is even imported. Code that a repository brings along
+(``auto_map``) is never looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labtui_artifacts.errors import BadFile, UsageError
+from labtui_artifacts.header import Layout, open_regular, read_layout
+from labtui_kernels.models import families, gguf
+from labtui_kernels.models.families.base import Family, config_field, text_part
+from labtui_kernels.models.source import Source
+
+MAX_JSON = 64 << 20
+SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")
+
+GGUF_FAMILIES = {
+    "qwen2": "qwen2",
+    "qwen2moe": "qwen2_moe",
+    "qwen3": "qwen3",
+    "qwen3moe": "qwen3_moe",
+    "qwen35": "qwen3_5",
+    "qwen35moe": "qwen3_5_moe",
+}
+"""GGUF's names for the families that transformers can unpack."""
+
+_DTYPES = {"F64": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+# Parts of a checkpoint that the text class leaves on disk: the vision tower, and a draft head.
+_LEFT_OUT = re.compile(r"^(model\.)?(visual|mtp)\.")
+# What bitsandbytes replaces: the linear layers inside the blocks; embeddings, head, norms and experts stay.
+_QUANTISED = re.compile(r"\.layers\.\d+\..*_proj\w*\.weight$")
+_EXPERTS = re.compile(r"\.experts\.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model on disk that passed every check short of reading its weights.
+
+    ``dtype`` is the one most of its weights are stored in (None for quantised GGUF types). ``elements``
+    counts the parameters that will be loaded, ``linear`` those of them that 4-bit and 8-bit loading shrinks.
+    """
+
+    source: Source
+    family: Family
+    architecture: str
+    blocks: int
+    width: int
+    context_length: int
+    dtype: str | None
+    elements: int
+    linear: int
+    largest: int
+    files: tuple[Path, ...]
+    stored: str
+
+    @property
+    def name(self) -> str:
+        """What to call the model."""
+        return self.source.name
+
+
+def inspect(source: Source) -> Checkpoint:
+    """Check everything that headers tell. UsageError or BadFile with one line; see the module's text."""
+    return _inspect_gguf(source) if source.kind == "gguf" else _inspect_folder(source)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of bounded size; BadFile for anything else."""
+    with open_regular(path) as handle:
+        raw = handle.read(MAX_JSON + 1)
+    if len(raw) > MAX_JSON:
+        raise BadFile(f"{path}: over {MAX_JSON >> 20} MiB; that is no model configuration")
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BadFile(f"{path}: is not JSON ({' '.join(str(error).split())[:120]})") from error
+    if not isinstance(value, dict):
+        raise BadFile(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that the folder's weights lie in, whether or not they are there."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.exists():
+        return [single]
+    if not index.exists():
+        pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+        what = f"only pickled weights ({pickled[0].name}), which are not read" if pickled else "no weights"
+        raise BadFile(f"{folder}: {what}; expected model.safetensors or model.safetensors.index.json")
+    return [folder / shard for shard in sorted(set(_weight_map(index).values()))]
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    found = read_json(index).get("weight_map")
+    if not isinstance(found, dict) or not found:
+        raise BadFile(f"{index}: expected a weight_map from tensor names to files")
+    for shard in found.values():
+        if not isinstance(shard, str) or not SHARD_NAME.fullmatch(shard):
+            raise BadFile(
+                f"{index}: names {str(shard)[:80]!r}; expected files such as model-00001-of-00002.safetensors"
+            )
+    return found
+
+
+def _inspect_folder(source: Source) -> Checkpoint:
+    folder = source.path
+    if not (folder / "config.json").exists():
+        loose = sorted(folder.glob("*.gguf"))
+        hint = f"name the file {loose[0].name} in it" if loose else "expected a Hugging Face model folder"
+        raise UsageError(f"{folder}: not a model folder (it has no config.json); {hint}")
+    config = read_json(folder / "config.json")
+    family = families.find(config, source=str(folder))
+    _refuse_quantised(folder, config)
+    shape = family.shape(config)
+    layouts = _read_weights(folder)
+    text = text_part(config)
+    tensors = {name: entry for layout in layouts for name, entry in layout.tensors.items()}
+    _check_embedding(folder, tensors, text)
+    kept = {name: entry for name, entry in tensors.items() if not _LEFT_OUT.match(name)}
+    sizes = {name: math.prod(shape) for name, (_, shape) in kept.items()}
+    stored: Counter[str] = Counter()
+    for name, size in sizes.items():
+        stored[kept[name][0]] += size
+    common = stored.most_common(1)[0][0]
+    if common not in _DTYPES:
+        raise UsageError(
+            f"{folder}: its weights are stored as {common}; expected one of {', '.join(_DTYPES)}"
+        )
+    return Checkpoint(
+        source=source,
+        family=family,
+        architecture=family.causal_class,
+        blocks=shape.blocks,
+        width=shape.width,
+        context_length=_context(text),
+        dtype=_DTYPES[common],
+        elements=sum(sizes.values()),
+        linear=sum(size for name, size in sizes.items() if _shrinks(name)),
+        largest=max(sizes.values()),
+        files=tuple(layout.path for layout in layouts),
+        stored=common,
+    )
+
+
+def _shrinks(name: str) -> bool:
+    return bool(_QUANTISED.search(name)) and not _EXPERTS.search(name)
+
+
+def _context(text: Any) -> int:
+    value = config_field(text, "max_position_embeddings")
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _refuse_quantised(folder: Path, config: Mapping[str, Any]) -> None:
+    settings = config.get("quantization_config") or text_part(config).get("quantization_config")
+    if settings:
+        method = (
+            settings.get("quant_method", "some method") if isinstance(settings, Mapping) else "some method"
+        )
+        raise UsageError(
+            f"{folder}: its weights are already quantised ({str(method)[:40]}), which is not supported; use "
+            "the full checkpoint, with --quantize 4bit where memory is short"
+        )
+
+
+def _read_weights(folder: Path) -> list[Layout]:
+    """The layouts of all weight files, each checked, and together holding what an index promises."""
+    layouts: list[Layout] = []
+    for file in weight_files(folder):
+        if not file.exists():
+            raise BadFile(f"{folder}: its index names {file.name}, which is not there; fetch the model again")
+        layouts.append(read_layout(file))
+    index = folder / "model.safetensors.index.json"
+    if index.exists() and not (folder / "model.safetensors").exists():
+        held = {layout.path.name: layout.tensors for layout in layouts}
+        for name, shard in _weight_map(index).items():
+            if name not in held[shard]:
+                raise BadFile(f"{folder}: its index says that {shard} holds {name[:80]!r}, but it does not")
+    if not any(layout.tensors for layout in layouts):
+        raise BadFile(f"{folder}: its weight files hold no tensors")
+    return layouts
+
+
+def _check_embedding(folder: Path, tensors: Mapping[str, tuple[str, tuple[int, ...]]], text: Any) -> None:
+    """The embedding's shape must be what the configuration says: the commonest sign of a mixed-up folder."""
+    name = next((name for name in tensors if name.endswith("embed_tokens.weight")), None)
+    if name is None:
+        raise BadFile(f"{folder}: its weights hold no token embedding (…embed_tokens.weight)")
+    said = (config_field(text, "vocab_size"), config_field(text, "hidden_size"))
+    if tensors[name][1] != said:
+        raise BadFile(
+            f"{folder}: config.json says {said[0]} tokens of width {said[1]}, but {name} has shape "
+            f"{list(tensors[name][1])}; the two do not belong together"
+        )
+
+
+def _inspect_gguf(source: Source) -> Checkpoint:
+    header = gguf.read_header(source.path)
+    gguf.refuse_parts(header)
+    architecture = header.metadata.get("general.architecture")
+    if architecture not in GGUF_FAMILIES:
+        raise UsageError(
+            f"{source.path}: a GGUF file of architecture {str(architecture)[:40]!r}, which the lab does not "
+            f"know; known: {', '.join(GGUF_FAMILIES)}"
+        )
+    if "tokenizer.ggml.tokens" not in header.metadata:
+        raise BadFile(f"{source.path}: holds no tokenizer; expected a GGUF file of a whole model")
+    if "token_embd.weight" not in header.tensors:
+        raise BadFile(f"{source.path}: holds no token_embd.weight; expected a GGUF file of a whole model")
+    family = families.by_name(GGUF_FAMILIES[architecture])
+    stored: Counter[str] = Counter()
+    for kind, shape in header.tensors.values():
+        stored[kind] += math.prod(shape)
+    common = stored.most_common(1)[0][0]
+    sizes = [math.prod(shape) for _, shape in header.tensors.values()]
+    name = header.metadata.get("general.name")
+    return Checkpoint(
+        source=Source(source.text, "gguf", source.path, str(name)[:120]) if name else source,
+        family=family,
+        architecture=family.causal_class,
+        blocks=header.count(f"{architecture}.block_count"),
+        width=header.count(f"{architecture}.embedding_length"),
+        context_length=header.count(f"{architecture}.context_length"),
+        dtype=_DTYPES.get(common),
+        elements=sum(sizes),
+        linear=0,
+        largest=max(sizes),
+        files=(source.path,),
+        stored=common,
+    )
