@@ -30,6 +30,9 @@ def shown(text: str, limit: int = 60) -> str:
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word most like ``word``, or None when none is like it."""
     options = sorted(set(known))
+    longer = [option for option in options if len(word) > 2 and option.startswith(word.lower())]
+    if longer:
+        return longer[0]
     found = difflib.get_close_matches(word[:200].lower(), options, n=1, cutoff=0.5)
     return found[0] if found else None
 

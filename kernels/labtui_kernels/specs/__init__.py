@@ -1,0 +1,47 @@
+"""Specs: what to do, as small structs that read and write as TOML, and their plans into rows. No torch."""
+
+from .base import Message, PromptSource, Spec, as_messages, shown_prompt
+from .kinds import (
+    KINDS,
+    Compose,
+    Controls,
+    Decoding,
+    Direction,
+    Generate,
+    Patch,
+    RecordedRow,
+    Reference,
+    Rerun,
+    Sweep,
+)
+from .load import inline, load, load_toml, override, read, read_prompts, to_dict
+from .write import template, to_command, to_toml
+
+__all__ = [
+    "KINDS",
+    "Compose",
+    "Controls",
+    "Decoding",
+    "Direction",
+    "Generate",
+    "Message",
+    "Patch",
+    "PromptSource",
+    "RecordedRow",
+    "Reference",
+    "Rerun",
+    "Spec",
+    "Sweep",
+    "as_messages",
+    "inline",
+    "load",
+    "load_toml",
+    "override",
+    "read",
+    "read_prompts",
+    "shown_prompt",
+    "template",
+    "to_command",
+    "to_dict",
+    "to_toml",
+]
