@@ -146,7 +146,8 @@ class Resync(Message, tag="resync"):
 
 
 class Load(Message, tag="load"):
-    """Load a model: ``source``, ``dtype``, ``device``, ``quantize``."""
+    """Load a model. ``store`` is the artifacts' folder; ``halvings`` says how often batches must be halved
+    because memory ran out; ``budget`` is how many seconds loading may take."""
 
     source: str
     dtype: str = "auto"
@@ -154,6 +155,7 @@ class Load(Message, tag="load"):
     quantize: str | None = None
     store: str = ""
     halvings: int = 0
+    budget: float = 3600.0
 
 
 class Run(Message, tag="run"):
@@ -164,6 +166,7 @@ class Run(Message, tag="run"):
     spec: dict[str, Any]
     priority: str
     committed: list[str] = []
+    losses: int = 0
 
 
 class Control(Message, tag="control"):
@@ -232,12 +235,11 @@ class Emit(Message, tag="emit"):
 
 
 class Saved(Message, tag="saved"):
-    """An artifact lies in the store's incoming folder as ``file``; the broker adopts it as ``name``."""
+    """An artifact lies in the store's incoming folder; the broker adopts it as ``name``."""
 
+    job: str
     name: str
     kind: str
-    file: str
-    meta: dict[str, Any]
 
 
 class Measured(Message, tag="measured"):

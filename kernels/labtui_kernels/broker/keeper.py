@@ -1,0 +1,360 @@
+"""Keeps a worker alive and in work: loads the model, hands out jobs, takes what it says, restarts it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+from labtui_artifacts import paths
+from labtui_artifacts.errors import LabError, from_code
+from labtui_kernels import protocol
+from labtui_kernels.broker.jobs import Job
+from labtui_kernels.broker.supervisor import Worker
+from labtui_kernels.build import build_id
+from labtui_kernels.lang.shape import ModelShape
+from labtui_kernels.models.info import ModelInfo
+
+if TYPE_CHECKING:
+    from labtui_kernels.broker.server import Broker
+
+PROGRESS_STEP = 0.1
+LOSS_WINDOW = 600.0
+LOSSES_IN_WINDOW = 8
+MAX_HALVINGS = 4
+
+
+class Keeper:
+    """The broker's dealings with its worker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.worker: Worker | None = None
+        self.ready = False
+        self.info: dict[str, Any] | None = None
+        self.failure: tuple[int, str] | None = None
+        self.halvings = 0
+        self._queries: dict[int, asyncio.Future[Any]] = {}
+        self._ids = itertools.count(1)
+        self._lost_at: list[float] = []
+        self._crashes = 0
+        self._stopping = False
+        self._forced = ""
+        self._shown: tuple[str, float] = ("", -1.0)
+        self._since: dict[str, float] = {}
+
+    @property
+    def at_work(self) -> bool:
+        """Loading, or with jobs to do; a worker that is given up does not count."""
+        if self.failure is not None:
+            return False
+        return (self.worker is not None and not self.ready) or self._broker.jobs.waiting()
+
+    @property
+    def shape(self) -> ModelShape | None:
+        """The shape of the model that was loaded last; None before the first."""
+        return ModelInfo.from_dict(self.info).shape if self.info is not None else None
+
+    # ------------------------------------------------------------ life of the worker
+
+    def start(self) -> None:
+        """Spawn a worker and have it load the model."""
+        broker = self._broker
+        if self.worker is not None or self._stopping:
+            return
+        self.failure, self.ready, self._shown = None, False, ("", -1.0)
+        broker.set_state("loading", "starting the worker", 0.0)
+        worker = Worker(broker.log, broker.limits, self._message, self._lost)
+        self.worker = worker
+        config = broker.config
+        worker.send(
+            protocol.Load(
+                source=config.model,
+                dtype=config.dtype,
+                device=config.device,
+                quantize=config.quantize,
+                store=str(paths.artifacts()),
+                halvings=self.halvings,
+                budget=broker.limits.load_budget,
+            )
+        )
+
+    def restart(self) -> None:
+        """Try again after the worker was given up, or end the present one and start another."""
+        self._crashes, self._lost_at = 0, []
+        if self.worker is None:
+            self.start()
+        else:
+            self._forced = "restarted on request"
+            self.worker.kill(self._forced)
+
+    def force(self, reason: str) -> None:
+        """Kill the worker; the jobs that it had go on in the next one."""
+        self._forced = reason
+        if self.worker is not None:
+            self.worker.kill(reason)
+
+    async def stop(self, grace: float) -> None:
+        """End the worker for good."""
+        self._stopping = True
+        if self.worker is not None:
+            await self.worker.quit(grace)
+        self._fail_queries("the kernel is stopping")
+
+    def _lost(self, worker: Worker, reason: str, status: int | None) -> None:
+        broker = self._broker
+        self.worker, self.ready = None, False
+        blamed = [] if self._forced or self._stopping else [job.id for job in broker.jobs.running()]
+        self._fail_queries(f"the worker was lost: {reason}")
+        broker.log.write("worker.ended", level="warning", reason=reason, exit=status)
+        broker.jobs.worker_gone()
+        if self._stopping:
+            return
+        if self.failure is not None:
+            broker.set_state("worker-lost", self.failure[1])
+            return
+        if not self._forced and status == -9:
+            self.halvings = min(MAX_HALVINGS, self.halvings + 1)
+        data = {"reason": reason, "exit": status, "jobs": blamed}
+        broker.sessions.need_current().post("worker.lost", data)
+        for live in {broker.jobs.open[job].session for job in blamed} - {broker.sessions.need_current().id}:
+            broker.sessions.get(live).post("worker.lost", data)
+        forced, self._forced = self._forced, ""
+        broker.set_state("worker-lost", reason)
+        self._set_aside(reason)
+        self._again(reason, forced=bool(forced))
+
+    def _again(self, reason: str, *, forced: bool) -> None:
+        """Start another worker after a while, unless it keeps dying."""
+        broker = self._broker
+        now = time.monotonic()
+        if not forced:
+            self._crashes += 1
+            self._lost_at = [*(moment for moment in self._lost_at if now - moment < LOSS_WINDOW), now]
+        delays = broker.limits.retry_delays
+        if self._crashes > len(delays) or len(self._lost_at) >= LOSSES_IN_WINDOW:
+            name = broker.config.name
+            self._give_up(
+                1,
+                f"given up after {len(self._lost_at)} losses, last: {reason}; `labtui kernel start {name}` tries again",
+            )
+            return
+        delay = 0.0 if forced or not self._crashes else delays[self._crashes - 1]
+        asyncio.get_running_loop().call_later(delay, self.start)
+
+    def _give_up(self, code: int, message: str) -> None:
+        self.failure = (code, message)
+        self._broker.set_state("worker-lost", message)
+
+    def _set_aside(self, reason: str) -> None:
+        """A job in which the worker was lost too often without a committed cell between is not tried again."""
+        for job in [
+            job for job in self._broker.jobs.open.values() if job.losses >= self._broker.limits.losses
+        ]:
+            error = f"set aside: the worker was lost {job.losses} times in it without a finished cell; last: {reason}"
+            self._finish(job, "lost", error=error)
+
+    # ------------------------------------------------------------ what the worker says
+
+    async def _message(self, message: protocol.FromWorker) -> None:
+        if isinstance(message, protocol.Emit):
+            await self._write(message.data.get("job"), message.kind, message.data)
+        elif isinstance(message, protocol.Finished):
+            await self._finished(message)
+        elif isinstance(message, protocol.Measured):
+            self._broker.telemetry.update(message.data)
+            self._broker.broadcast(protocol.Telemetry(message.data))
+        elif isinstance(message, protocol.Answer):
+            self._answer(message)
+        elif isinstance(message, protocol.Paused):
+            if message.job in self._broker.jobs.open:
+                kind = "job.paused" if message.paused else "job.resumed"
+                await self._write(message.job, kind, {"job": message.job})
+        elif isinstance(message, protocol.Saved):
+            await self._saved(message)
+        else:
+            await self._life(message)
+
+    async def _life(self, message: protocol.FromWorker) -> None:
+        broker = self._broker
+        if isinstance(message, protocol.Started):
+            if message.build != build_id():
+                broker.stop(
+                    restart=True, reason="labtui was upgraded: the kernel starts again with the new code"
+                )
+        elif isinstance(message, protocol.Progress):
+            self._progress(message)
+        elif isinstance(message, protocol.Ready):
+            self.info, self.ready, self._crashes = message.info, True, 0
+            await self._write(None, "model.ready", {"info": message.info})
+            self.show_state()
+            broker.wake()
+        elif isinstance(message, protocol.Fatal):
+            self._give_up(message.code, message.message)
+
+    def _progress(self, message: protocol.Progress) -> None:
+        phase, fraction = self._shown
+        if message.phase == phase and message.fraction - fraction < PROGRESS_STEP and message.fraction < 1.0:
+            self._broker.progress = message.fraction
+            self._broker.wake()
+            return
+        self._shown = (message.phase, message.fraction)
+        self._broker.set_state("loading", message.phase, message.fraction)
+
+    async def _write(self, job: str | None, kind: str, data: dict[str, Any]) -> None:
+        """Journal what the worker said, however long the disk takes; the worker waits meanwhile."""
+        broker = self._broker
+        live = broker.sessions.of_job(job)
+        if kind == "cell.committed" and live.has_cell(data):
+            return
+        start = time.monotonic()
+        if live.stalled and self.worker is not None:
+            self.worker.hold(True)
+        try:
+            await live.write(kind, data, broker.limits.disk_retry)
+        finally:
+            if self.worker is not None:
+                self.worker.hold(False)
+        broker.spans.add(job or "", "journal.write", time.monotonic() - start, kind=kind)
+
+    async def _finished(self, message: protocol.Finished) -> None:
+        broker = self._broker
+        job = broker.jobs.open.get(message.job)
+        if job is None:
+            return
+        audit = message.audit
+        status, error = message.status, message.error
+        tainted = audit is not None and not audit.get("ok", True)
+        if tainted:
+            status = "failed"
+            error = f"the hook audit failed, so the model may have been changed: {audit.get('detail', '')}"
+        data = {
+            "job": job.id,
+            "status": status,
+            "error": error,
+            "code": message.code,
+            "seconds": message.seconds,
+            "audit": audit,
+            "result": message.result,
+        }
+        await self._write(job.id, "job.finished", data)
+        broker.log.write("job.finished", job=job.id, status=status, error=error, seconds=message.seconds)
+        self.show_state()
+        if tainted:
+            self.force("the hook audit failed after a job")
+
+    async def _saved(self, message: protocol.Saved) -> None:
+        """Adopt an artifact that the worker left in the store's incoming folder."""
+        from labtui_kernels.broker.methods import artifacts
+
+        broker = self._broker
+        try:
+            meta = await asyncio.to_thread(artifacts.adopt, message)
+        except (LabError, OSError) as error:
+            broker.log.write("artifact.refused", level="error", job=message.job, error=str(error))
+            return
+        await self._write(message.job, "artifact.saved", meta)
+
+    # ------------------------------------------------------------ jobs
+
+    def dispatch(self) -> None:
+        """Give the worker what it should do now."""
+        broker = self._broker
+        if not self.ready or self.worker is None or self._stopping or broker.sessions.stalled:
+            return
+        for job in broker.jobs.next():
+            job.sent = True
+            broker.log.write("job.sent", job=job.id, kind=job.kind, committed=len(job.committed))
+            self.worker.send(
+                protocol.Run(job.id, job.kind, job.spec, job.priority, list(job.committed), job.losses)
+            )
+        self.show_state()
+
+    def show_state(self) -> None:
+        """``busy`` while a job runs, else ``ready``; other states are set where they arise."""
+        if not self.ready or self._stopping or self.failure is not None:
+            return
+        state = "busy" if self._broker.jobs.running() else "ready"
+        if self._broker.state != state:
+            self._broker.set_state(state)
+
+    def control(self, job: Job, action: str) -> None:
+        """Pause, resume or cancel: at the next step when the worker has the job, else at once."""
+        if job.sent and self.worker is not None:
+            self.worker.send(protocol.Control(job.id, action))
+            return
+        if action == "cancel":
+            self._finish(job, "cancelled")
+        else:
+            kind = "job.paused" if action == "pause" else "job.resumed"
+            self._broker.sessions.get(job.session).append(kind, {"job": job.id})
+
+    def kill_job(self, job: Job) -> None:
+        """Cancel a job without waiting for its step: the worker is killed when it has it."""
+        sent = job.sent
+        self._finish(job, "cancelled", error="stopped by force")
+        if sent:
+            self.force(f"job {job.id} was stopped by force")
+
+    def _finish(self, job: Job, status: str, *, error: str | None = None) -> None:
+        data = {
+            "job": job.id,
+            "status": status,
+            "error": error,
+            "seconds": None,
+            "audit": None,
+            "result": None,
+        }
+        self._broker.sessions.get(job.session).post("job.finished", data)
+        self._broker.log.write("job.finished", job=job.id, status=status, error=error)
+
+    # ------------------------------------------------------------ questions
+
+    async def ask(self, method: str, params: dict[str, Any]) -> Any:
+        """Put a question to the worker; answered between two steps. LabError when there is no model."""
+        if not self.ready or self.worker is None:
+            raise LabError(f"no model is loaded: the kernel is {self._broker.state} ({self._broker.detail})")
+        number, future = self._question()
+        self.worker.send(protocol.Query(number, method, params))
+        try:
+            return await future
+        finally:
+            self._queries.pop(number, None)
+
+    async def spans(self, job: str) -> list[dict[str, Any]]:
+        """The worker's spans of a job; none when no worker runs."""
+        if not self.ready or self.worker is None:
+            return []
+        number, future = self._question()
+        self.worker.send(protocol.Trace(number, job))
+        try:
+            return await future
+        finally:
+            self._queries.pop(number, None)
+
+    def _question(self) -> tuple[int, asyncio.Future[Any]]:
+        number = next(self._ids)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queries[number] = future
+        return number, future
+
+    def knob(self, message: protocol.Knob) -> None:
+        """Pass a turned knob on."""
+        if self.worker is not None:
+            self.worker.send(message)
+
+    def _answer(self, message: protocol.Answer) -> None:
+        future = self._queries.get(message.id)
+        if future is None or future.done():
+            return
+        if message.ok:
+            future.set_result(message.result)
+        else:
+            error = message.error or protocol.ErrorInfo(1, "no reason was given")
+            future.set_exception(from_code(error.code, error.message))
+
+    def _fail_queries(self, reason: str) -> None:
+        for future in self._queries.values():
+            if not future.done():
+                future.set_exception(LabError(reason))

@@ -1,0 +1,1 @@
+"""The worker: the child process that holds the model and the device."""

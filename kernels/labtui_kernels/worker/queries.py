@@ -1,0 +1,70 @@
+"""Short questions to the loaded model, answered between two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from labtui_artifacts.errors import UsageError
+
+if TYPE_CHECKING:
+    from labtui_kernels.engine import Engine
+    from labtui_kernels.models.load import LoadedModel
+
+BUDGET: Final = 600.0
+MAX_PIECES: Final = 200_000
+
+
+class TokensParams(msgspec.Struct, forbid_unknown_fields=True):
+    """``tokens``: the messages to render, the thinking switch, and the beginning of the answer."""
+
+    messages: list[dict[str, Any]]
+    thinking: bool | None = None
+    prefill: str = ""
+
+
+def answer(loaded: LoadedModel, engine: Engine, method: str, params: dict[str, Any]) -> Any:
+    """The answer to ``method``; UsageError when there is no such question or its parameters are wrong."""
+    handler = HANDLERS.get(method)
+    if handler is None:
+        raise UsageError(f"the worker knows no question {method!r}")
+    try:
+        return handler(loaded, engine, params)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{method}: {error}") from error
+
+
+def _tokens(loaded: LoadedModel, engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
+    """The prompt as the model gets it: ``ids, pieces, content, text``."""
+    from labtui_kernels.models import chat
+
+    asked = msgspec.convert(params, TokensParams)
+    rendered = chat.render(loaded.tokenizer, asked.messages, thinking=asked.thinking, prefill=asked.prefill)
+    if len(rendered.ids) > MAX_PIECES:
+        raise UsageError(f"the prompt has {len(rendered.ids):,} tokens: too many to show one by one")
+    return asdict(rendered)
+
+
+def memory(loaded: LoadedModel) -> dict[str, Any]:
+    """Memory in bytes: of this process, and of the device where it has its own."""
+    found: dict[str, Any] = {"device": str(loaded.device), "process": _resident()}
+    if loaded.device.type == "cuda":
+        import torch
+
+        free, total = torch.cuda.mem_get_info(loaded.device)
+        found |= {"device_used": total - free, "device_total": total}
+    return found
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    import os
+
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+HANDLERS: dict[str, Callable[[LoadedModel, Engine, dict[str, Any]], Any]] = {"tokens": _tokens}
