@@ -1,0 +1,233 @@
+"""The one registry of what a user can do.
+
+Key bindings, the footer, contextual help and the command palette are all generated from this table, so none of
+them can say something that the others do not. A test presses every key of every scope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from textual.binding import Binding
+
+SCREENS = ("home", "steer", "sweep", "shelf", "sessions")
+"""Screens in the order of their number keys."""
+
+SCOPE_TITLES = {
+    "app": "Everywhere",
+    "home": "Home",
+    "steer": "Steer",
+    "sweep": "Sweep",
+    "shelf": "Shelf",
+    "sessions": "Sessions",
+    "replay": "Replay",
+    "list": "In lists, trees and tables",
+    "prompt": "While writing a prompt",
+    "dialog": "In a dialogue",
+}
+
+
+@dataclass(frozen=True)
+class Action:
+    """One thing a user can do.
+
+    ``keys`` are Textual key names, the first is the one shown. ``handler`` is the name after ``action_`` on the
+    class that serves ``scope``. ``foot`` orders the footer (0 leaves it out). ``live`` means that it needs a
+    running kernel, so it is off in a replay. ``anywhere`` keys work while text is being typed.
+    """
+
+    id: str
+    title: str
+    keys: tuple[str, ...]
+    scope: str
+    handler: str
+    help: str
+    foot: int = 0
+    live: bool = False
+    anywhere: bool = False
+    palette: bool = True
+
+    @property
+    def key(self) -> str:
+        return show_key(self.keys[0]) if self.keys else ""
+
+    @property
+    def all_keys(self) -> str:
+        return " ".join(show_key(key) for key in self.keys)
+
+
+_SHOWN = {
+    "question_mark": "?", "slash": "/", "colon": ":", "comma": ",", "full_stop": ".", "less_than_sign": "<",
+    "greater_than_sign": ">", "minus": "-", "plus": "+", "underscore": "_", "left_square_bracket": "[",
+    "right_square_bracket": "]", "left_curly_bracket": "{", "right_curly_bracket": "}", "escape": "esc",
+    "equals_sign": "=", "left": "←", "right": "→", "up": "↑", "down": "↓", "delete": "del", "tilde": "~",
+    "exclamation_mark": "!", "space": "space", "pageup": "pgup", "pagedown": "pgdn", "shift+tab": "⇧tab",
+}  # fmt: skip
+
+
+def show_key(key: str) -> str:
+    """A key's name as the footer and the help write it: ``ctrl+g`` is ``^g``, ``alt+1`` is ``alt 1``."""
+    if key.startswith("ctrl+"):
+        return "^" + show_key(key[5:])
+    if key.startswith("alt+"):
+        return "alt " + show_key(key[4:])
+    return _SHOWN.get(key, key)
+
+
+def _a(id: str, title: str, keys: str, handler: str, help: str, *, foot: int = 0, live: bool = False,
+       anywhere: bool = False, palette: bool = True) -> Action:
+    """A row of the table; the scope is what stands before the dot of ``id``."""
+    return Action(id, title, tuple(keys.split()), id.partition(".")[0], handler, help, foot, live, anywhere, palette)
+
+
+ACTIONS: tuple[Action, ...] = (
+    # everywhere
+    _a("app.home", "Home", "1 alt+1", "show_screen('home')", "kernels, recent sessions, what to do next"),
+    _a("app.steer", "Steer", "2 alt+2", "show_screen('steer')", "steer an answer and read it beside the plain one"),
+    _a("app.sweep", "Sweep", "3 alt+3", "show_screen('sweep')", "many sites, strengths and prompts in one table"),
+    _a("app.shelf", "Shelf", "4 alt+4", "show_screen('shelf')", "directions and other artifacts"),
+    _a("app.sessions", "Sessions", "5 alt+5", "show_screen('sessions')", "notes, tags, saving and replay"),
+    _a("app.help", "Help", "question_mark f1", "help", "what every key does here", foot=98, anywhere=True),
+    _a("app.palette", "Commands", "ctrl+p colon", "command_palette", "find any command by name", foot=97,
+       anywhere=True, palette=False),
+    _a("app.jump", "Jump", "ctrl+o", "jump", "go to a panel by one letter", foot=90, anywhere=True),
+    _a("app.leave", "Leave", "escape", "leave", "leave an input, a drawer or a dialogue", palette=False),
+    _a("app.copy", "Copy", "y", "copy", "copy the text of the panel in focus", foot=80),
+    _a("app.copy_command", "Copy as a command line", "Y", "copy_command", "what would do this from a shell"),
+    _a("app.copy_spec", "Copy as a spec", "S", "copy_spec", "what would do this with labtui run"),
+    _a("app.note", "Add a note", "n", "note", "a note in the session, at this moment", live=True),
+    _a("app.save", "Save the session", "ctrl+s", "save_session", "one file that replays anywhere", live=True,
+       anywhere=True),
+    _a("app.freeze", "Freeze the view", "p", "freeze", "hold the screen still; the kernel goes on"),
+    _a("app.reconnect", "Reconnect now", "R", "reconnect", "try the link again without waiting", live=True),
+    _a("app.theme", "Next theme", "f9", "next_theme", "colours: dark, light, 16 colours, and more", anywhere=True),
+    _a("app.low", "Low bandwidth on or off", "f8", "low_bandwidth", "fewer chart frames, no animation", anywhere=True),
+    _a("app.quit", "Leave labtui", "q ctrl+q", "quit", "the kernel goes on without you", anywhere=True),
+    # home
+    _a("home.open", "Attach or open", "enter", "open", "attach to the kernel, or replay the session, under the cursor",
+       foot=1, palette=False),
+    _a("home.start", "Start a kernel", "s", "start_kernel", "choose a model, a precision and a device", foot=2),
+    _a("home.toy", "Start the bundled toy", "b", "start_toy", "a small Qwen3 that ships with labtui, on the CPU",
+       foot=3),
+    _a("home.stop", "Stop the kernel", "X", "stop_kernel", "ends the process; its session stays", foot=4),
+    _a("home.refresh", "Look again", "r", "refresh_list", "list kernels and sessions anew", foot=5),
+    # steer
+    _a("steer.run", "Run", "ctrl+r r", "run", "generate the plain and the steered answer", foot=1, live=True,
+       anywhere=True),
+    _a("steer.stop", "Break off", "b", "stop", "stop the answers that are being written", foot=6, live=True),
+    _a("steer.prompt", "Write the prompt", "i", "focus_panel('prompt')", "enter runs, ctrl+j breaks a line, esc leaves",
+       foot=2),
+    _a("steer.system", "Write the system prompt", "I", "focus_panel('system')", "what the model is told to be"),
+    _a("steer.prefill", "Write the answer's beginning", "f", "focus_panel('prefill')",
+       "the model goes on from these words"),
+    _a("steer.sites", "Choose a site", "s", "focus_panel('sites')", "where in the model the edit applies", foot=3),
+    _a("steer.directions", "Choose a direction", "d", "focus_panel('directions')", "what the edit adds", foot=4),
+    _a("steer.edits", "Write the edits", "e", "focus_panel('edits')", "the whole expression: 2.0*terse@llm.4@generated",
+       foot=5),
+    _a("steer.options", "Sampling and length", "o", "focus_panel('options')", "temperature, seed, length, resamples"),
+    _a("steer.tokens", "Tokens", "t", "focus_panel('tokens')", "the prompt as the model gets it; read and edited marked"),
+    _a("steer.chart", "Chart", "v", "focus_panel('chart')", "words and perplexity over the strengths tried"),
+    _a("steer.history", "History", "H", "focus_panel('history')", "every prompt of this session; enter takes it up"),
+    _a("steer.finer", "Strength down a little", "comma", "nudge(-1, 'fine')", "also while the answer streams",
+       foot=7),
+    _a("steer.more", "Strength up a little", "full_stop", "nudge(1, 'fine')", "also while the answer streams", foot=8),
+    _a("steer.coarser", "Strength down a lot", "less_than_sign", "nudge(-1, 'coarse')", "five steps at once"),
+    _a("steer.most", "Strength up a lot", "greater_than_sign", "nudge(1, 'coarse')", "five steps at once"),
+    _a("steer.zero", "Strength to zero", "0", "zero", "the steered arm then equals the plain one"),
+    _a("steer.negate", "Turn the direction round", "minus", "negate", "the same strength with the other sign"),
+    _a("steer.unit", "Unit of the strength", "u", "unit", "α, absolute norm, or % of the reference norm"),
+    _a("steer.where", "Where along the text", "w", "cycle_where", "all, prompt, last, generated"),
+    _a("steer.marks", "Marks in the answers", "m", "marks", "differing words, surprise, or none"),
+    _a("steer.thinking", "Thinking on or off", "T", "thinking", "for models that have the switch"),
+    _a("steer.turn", "Keep the answer as a turn", "plus", "keep_turn", "go on talking from the steered answer"),
+    _a("steer.drop", "Drop the last turn", "underscore", "drop_turn", "go one turn back"),
+    _a("steer.patch", "Patch an activation", "x", "patch", "take it from one arm, put it into the other", live=True),
+    _a("steer.again", "Again, one thing changed", "A", "again", "the same run with one setting different", foot=9,
+       live=True),
+    _a("steer.make", "Make a direction", "D", "make_direction", "from a bundled style, at every site", live=True),
+    # sweep
+    _a("sweep.run", "Run the sweep", "ctrl+r r", "run", "rows start at once; cells are saved as they finish", foot=1,
+       live=True, anywhere=True),
+    _a("sweep.form", "Write the spec", "i", "focus_panel('form')", "prompts, directions, sites, strengths", foot=2),
+    _a("sweep.table", "Table", "t", "focus_panel('table')", "the rows of the cells that are committed", foot=3),
+    _a("sweep.chart", "Chart", "v", "focus_panel('chart')", "the outcome over strength, one line a site", foot=4),
+    _a("sweep.column", "Outcome on the chart", "c", "cycle_outcome", "words, perplexity, tokens", foot=5),
+    _a("sweep.hold", "Pause or resume the job", "P", "hold", "between two steps; nothing is lost", foot=6, live=True),
+    _a("sweep.stop", "Cancel the job", "b", "stop", "committed cells stay", foot=7, live=True),
+    # shelf
+    _a("shelf.mark", "Mark for comparing", "m space", "mark", "marked ones are in the cosine table", foot=1),
+    _a("shelf.algebra", "Make one by algebra", "a", "algebra", "0.5*terse - 0.2*formal", foot=2, live=True),
+    _a("shelf.make", "Make from a style", "D", "make_direction", "a bundled contrast, at every site", foot=3,
+       live=True),
+    _a("shelf.rename", "Rename", "e", "rename", "the name under the cursor", foot=4, live=True),
+    _a("shelf.delete", "Delete", "delete X", "delete", "asks first", foot=5, live=True),
+    _a("shelf.use", "Use it in Steer", "enter", "use", "the direction under the cursor", foot=6, palette=False),
+    # sessions
+    _a("sessions.open", "Replay", "enter", "open", "the saved file or session under the cursor", foot=1,
+       palette=False),
+    _a("sessions.title", "Title", "e", "title", "give this session a title", foot=2, live=True),
+    _a("sessions.tag", "Tag", "t", "tag", "add a tag; the same tag again takes it off", foot=3, live=True),
+    _a("sessions.unnote", "Remove a note", "X", "remove_note", "the note under the cursor", live=True),
+    _a("sessions.file", "Open a file", "o", "open_file", "a session file from disk", foot=4),
+    # replay
+    _a("replay.play", "Play or pause", "space", "replay_play", "at the speed shown", foot=1),
+    _a("replay.back", "One event back", "left_square_bracket", "replay_step(-1)", "", foot=2),
+    _a("replay.next", "One event on", "right_square_bracket", "replay_step(1)", "", foot=3),
+    _a("replay.rewind", "A twentieth back", "left_curly_bracket", "replay_leap(-1)", ""),
+    _a("replay.forward", "A twentieth on", "right_curly_bracket", "replay_leap(1)", ""),
+    _a("replay.slower", "Slower", "less_than_sign", "replay_speed(-1)", "half the speed", foot=4),
+    _a("replay.faster", "Faster", "greater_than_sign", "replay_speed(1)", "double the speed", foot=5),
+    _a("replay.start", "To the beginning", "ctrl+home", "replay_seek('start')", ""),
+    _a("replay.end", "To the end", "ctrl+end", "replay_seek('end')", ""),
+    _a("replay.seek", "Go to an event", "G", "replay_goto", "by its sequence number", foot=6),
+    _a("replay.close", "Close the replay", "Q", "replay_close", "back to the live kernel, if there is one", foot=7),
+    # lists
+    _a("list.down", "Down", "j down", "cursor_down", "", palette=False),
+    _a("list.up", "Up", "k up", "cursor_up", "", palette=False),
+    _a("list.top", "First", "g home", "first", "", palette=False),
+    _a("list.bottom", "Last", "G end", "last", "", palette=False),
+    _a("list.page_down", "Page down", "ctrl+d pagedown", "page_down", "", palette=False),
+    _a("list.page_up", "Page up", "ctrl+u pageup", "page_up", "", palette=False),
+    _a("list.search", "Search", "slash", "search", "type, then enter; the list keeps what matches", foot=70,
+       palette=False),
+    # prompt
+    _a("prompt.submit", "Run", "enter", "submit", "ctrl+r does the same from anywhere", foot=1, palette=False),
+    _a("prompt.newline", "New line", "ctrl+j", "newline", "", foot=2, palette=False),
+    # dialog
+    _a("dialog.accept", "Accept", "ctrl+r", "accept", "enter does the same in the last field", foot=1, palette=False,
+       anywhere=True),
+    _a("dialog.close", "Close", "escape", "close", "nothing is changed", foot=2, palette=False),
+)  # fmt: skip
+
+
+@cache
+def by_scope(scope: str) -> tuple[Action, ...]:
+    """The actions of one scope, in the order of the table."""
+    return tuple(action for action in ACTIONS if action.scope == scope)
+
+
+def bindings(scope: str) -> list[Binding]:
+    """Textual bindings for the class that serves ``scope``.
+
+    A key that types a character never takes priority, so that text inputs keep it.
+    """
+    made = []
+    for action in by_scope(scope):
+        for key in action.keys:
+            typed = len(show_key(key)) == 1 or key in ("space", "enter", "escape")
+            made.append(Binding(key, action.handler, action.title, show=False,
+                                priority=action.anywhere and not typed, id=f"{action.id}:{key}"))  # fmt: skip
+    return made
+
+
+def handler_name(action: Action) -> str:
+    """The method that serves an action: ``nudge(-1, 'fine')`` is served by ``action_nudge``."""
+    return "action_" + action.handler.partition("(")[0]
+
+
+def live_only() -> dict[str, frozenset[str]]:
+    """By scope, the handlers that need a kernel."""
+    return {
+        scope: frozenset(a.handler.partition("(")[0] for a in by_scope(scope) if a.live) for scope in SCOPE_TITLES
+    }

@@ -1,0 +1,284 @@
+"""The app: it shows a session, live or replayed, and passes on what the user asks of the kernel.
+
+It holds no experiment and no model: closing it, or losing its terminal, changes nothing in the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding
+from textual.screen import Screen
+
+from labtui import clipboard, themes
+from labtui.actions import ACTIONS, SCREENS, bindings, live_only
+from labtui.app_actions import AppActions
+from labtui.projection import Kernel, Lobby, Pump, Rates, Source, need, one_line
+from labtui.replaying import Player
+from labtui.screens.base import BaseScreen
+from labtui.screens.home import Home
+from labtui.screens.sessions import Sessions
+from labtui.screens.shelf import Shelf
+from labtui.screens.steer import Steer
+from labtui.screens.sweep import Sweep
+
+if TYPE_CHECKING:
+    from labtui.options import Target
+
+HERE = Path(__file__).parent
+
+
+class LabApp(AppActions, App[None]):
+    """The lab console.
+
+    ``lobby`` is the machine (kernels, sessions); ``kernel`` one that is attached already; ``replay`` a file
+    that is played instead. ``home`` is the folder that takes a copied text when no clipboard does.
+    """
+
+    TITLE = "labtui"
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    CSS_PATH: ClassVar[list[str | Path]] = [
+        HERE / "app.tcss", *sorted((HERE / "widgets").glob("*.tcss")), *sorted((HERE / "screens").glob("*.tcss")),
+    ]  # fmt: skip
+    MODES: ClassVar[dict[str, Any]] = {"home": Home, "steer": Steer, "sweep": Sweep, "shelf": Shelf,
+                                       "sessions": Sessions}  # fmt: skip
+    DEFAULT_MODE = "home"
+    BINDINGS: ClassVar[list[Any]] = [*bindings("app"), *bindings("replay"),
+                                     Binding("ctrl+c", "interrupt", show=False, priority=True)]  # fmt: skip
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-medium"), (150, "-wide")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (34, "-tall")]
+
+    def __init__(self, lobby: Lobby, *, kernel: Kernel | None = None, replay: Player | None = None,
+                 low_bandwidth: bool = False, home: Path | None = None, styles: Mapping[str, str] | None = None,
+                 first: str | None = None, theme: str | None = None) -> None:  # fmt: skip
+        super().__init__()
+        self.lobby, self.kernel, self.replay = lobby, kernel, replay
+        self.folder = home or Path.home()
+        self.style_help = dict(styles or {})
+        self.style_names = tuple(self.style_help)
+        self.low_bandwidth = low_bandwidth
+        self.said = ""
+        self.details: dict[str, dict[str, Any]] = {}
+        self.references: dict[str, float] = {}
+        self._asked: set[str] = set()
+        self._first, self._wanted_theme = first, theme
+        self.pump = Pump(self._paint, self.set_timer, Rates.suited(low_bandwidth=low_bandwidth))
+        for ours in themes.OURS:
+            self.register_theme(ours)
+        if low_bandwidth:
+            self.animation_level = "none"
+
+    # -- what is shown --------------------------------------------------------------------------------
+
+    @property
+    def source(self) -> Source | None:
+        """What the screens read: the replay while one is open, else the kernel."""
+        return self.replay if self.replay is not None else self.kernel
+
+    @property
+    def live(self) -> bool:
+        return self.replay is None and self.kernel is not None
+
+    @property
+    def frozen(self) -> bool:
+        return self.pump.frozen
+
+    @property
+    def lab_screen(self) -> BaseScreen | None:
+        """The screen of the lab in view, whatever dialogue lies over it."""
+        return next((s for s in reversed(self.screen_stack) if isinstance(s, BaseScreen)), None)
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return themes.derived(self.current_theme)
+
+    def on_mount(self) -> None:
+        system = self.console.color_system
+        self.theme = self._wanted_theme or themes.for_terminal(system)
+        self._listen_to_signals()
+        for source in (self.kernel, self.replay):
+            if source is not None:
+                source.on_change(self.pump.changed)
+        first = self._first or ("steer" if self.source is not None else "home")
+        if first != self.current_mode:
+            self.switch_mode(first)
+        if self.kernel is not None:
+            self.learn()
+        self.set_interval(1.0, self._tick)
+
+    def _listen_to_signals(self) -> None:
+        """The app ends with its terminal. The kernel has its own session and does not notice."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, self._terminal_gone)
+            except (NotImplementedError, RuntimeError, ValueError):  # not on the main thread, as in tests
+                return
+
+    def _terminal_gone(self) -> None:
+        os._exit(129)
+
+    def _tick(self) -> None:
+        """Once a second: only what counts seconds by itself needs it."""
+        if self.kernel is not None and not self.kernel.link.up and not self.frozen:
+            self.pump.changed()
+
+    def _paint(self, charts: bool) -> None:
+        screen = self.lab_screen
+        if screen is not None:
+            screen.paint(self.source, charts)
+
+    def attach(self, kernel: Kernel) -> None:
+        """Show another kernel; the one before is let go."""
+        before, self.kernel = self.kernel, kernel
+        self.replay = None
+        self.details.clear()
+        self.references.clear()
+        self._asked.clear()
+        kernel.on_change(self.pump.changed)
+        if before is not None and before is not kernel:
+            self.run_worker(before.close(), exit_on_error=False)
+        self.learn()
+        self.pump.now()
+
+    def open_replay(self, player: Player) -> None:
+        """Show a replay; what is live goes on behind it."""
+        if self.replay is not None:
+            self.replay.pause()
+        self.replay = player
+        player.on_change(self.pump.changed)
+        self.pump.now()
+
+    # -- asking ---------------------------------------------------------------------------------------
+
+    def ask(self, work: Callable[[Kernel], Awaitable[Any]], then: Callable[[Any], None] | None = None, *,
+            group: str = "ask", exclusive: bool = False) -> None:  # fmt: skip
+        """Run ``work`` on the kernel beside the event loop's keys; say its error, pass its answer on."""
+
+        async def run() -> None:
+            try:
+                answer = await work(need(self.kernel))
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # whatever went wrong over there, this app shows it and lives on
+                self.say(one_line(error), bad=True)
+                return
+            if then is not None:
+                then(answer)
+
+        self.run_worker(run(), group=group, exclusive=exclusive, exit_on_error=False)
+
+    def do(self, work: Callable[[], Awaitable[Any]], then: Callable[[Any], None] | None = None, *,
+           group: str = "do") -> None:  # fmt: skip
+        """Like :meth:`ask`, for work that needs no kernel."""
+
+        async def run(_: object = None) -> None:
+            try:
+                answer = await work()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # said to the user, as above
+                self.say(one_line(error), bad=True)
+                return
+            if then is not None:
+                then(answer)
+
+        self.run_worker(run(), group=group, exit_on_error=False)
+
+    def say(self, text: str, *, bad: bool = False) -> None:
+        """One line to the user, until the next key."""
+        self.said = f"! {text}" if bad else text
+        if bad and len(text) > 76:
+            self.notify(text, severity="error", timeout=12, markup=False)
+        self.pump.now()
+
+    def hush(self) -> None:
+        """The user has seen the last line."""
+        if self.said:
+            self.said = ""
+            self.pump.changed()
+
+    def learn(self) -> None:
+        """Ask for what the pickers show beside their names: reference norms, and every direction's norms."""
+        kernel = self.kernel
+        if kernel is None:
+            return
+
+    def want_detail(self, name: str) -> None:
+        """Ask once for an artifact's details; the pickers show them when they come."""
+        if not name or name in self.details or name in self._asked or not self.live:
+            return
+        self._asked.add(name)
+
+        def then(answer: Any) -> None:
+            self._asked.discard(name)
+            if isinstance(answer, dict):
+                self.details[name] = detail_of(answer)
+                self.pump.changed()
+
+        self.ask(lambda kernel: kernel.request("artifact.show", name=name), then, group=f"detail:{name}")
+
+    # -- palette --------------------------------------------------------------------------------------
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        here = self.lab_screen
+        for action in ACTIONS:
+            if not action.palette or action.scope not in ("app", "replay", here.SCOPE if here else ""):
+                continue
+            if (action.scope == "replay" and self.replay is None) or (action.live and not self.live):
+                continue
+            namespace = "screen" if action.scope in SCREENS else "app"
+            keys = f" ({action.all_keys})" if action.keys else ""
+            yield SystemCommand(action.title + keys, action.help or action.title, self._runner(namespace, action.handler))
+        for name in self.available_themes:
+            yield SystemCommand(f"Theme: {name}", "colours of the app", lambda name=name: setattr(self, "theme", name))
+
+    def _runner(self, namespace: str, handler: str) -> Callable[[], None]:
+        def run() -> None:
+            target = self.lab_screen if namespace == "screen" else self
+            self.call_later(self.run_action, handler, default_namespace=target)
+
+        return run
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in live_only()["app"] and not self.live:
+            return False
+        if action.startswith("replay_") and self.replay is None:
+            return False
+        return super().check_action(action, parameters)
+
+    def watch_theme(self, theme: str) -> None:
+        self.pump.changed()
+
+    async def copy_out(self, text: str) -> None:
+        """Copy a text by the best way there is, and say which."""
+        if not text:
+            self.say("there is nothing to copy here")
+            return
+        try:
+            done = await clipboard.copy(text, clipboard.to_terminal, self.folder)
+        except OSError as error:
+            self.say(f"could not copy: {error.strerror or error}; no tmux, no clipboard, and no file", bad=True)
+            return
+        self.say(done.text)
+
+
+def detail_of(answer: dict[str, Any]) -> dict[str, Any]:
+    """A direction's numbers by site from what ``artifact.show`` says, wherever the header keeps them."""
+    meta = answer.get("meta") if isinstance(answer.get("meta"), dict) else {}
+    found = {**answer, **(meta or {})}
+    references = found.get("reference") or found.get("references") or found.get("reference_norms") or {}
+    return {**found, "references": references, "norms": found.get("norms") or {}}
+
+
+def run_app(target: Target) -> None:
+    """Open the app for a target of the command line: connect first, so that ssh may ask for a password."""
+    from labtui.lobby import open_app
+
+    open_app(target)

@@ -1,0 +1,43 @@
+"""The text a user writes to the model."""
+
+from __future__ import annotations
+
+from textual.message import Message
+from textual.widgets import TextArea
+
+from labtui.actions import bindings
+
+
+class Prompt(TextArea):
+    """A text area in which enter runs and ctrl+j breaks the line, as in a chat."""
+
+    BINDINGS = bindings("prompt")
+
+    class Submitted(Message):
+        """Enter was pressed."""
+
+    def __init__(self, *, id: str, placeholder: str) -> None:
+        super().__init__(id=id, placeholder=placeholder, compact=True, tab_behavior="focus", soft_wrap=True,
+                         highlight_cursor_line=False)  # fmt: skip
+
+    def show(self, text: str) -> None:
+        """Put a text here, unless it is being written in or is the same."""
+        if text != self.text and not self.has_focus:
+            self.text = text
+
+    async def _on_key(self, event) -> None:  # noqa: ANN001
+        if event.key in ("enter", "ctrl+j"):
+            event.stop()
+            event.prevent_default()
+            if event.key == "enter":
+                self.action_submit()
+            else:
+                self.action_newline()
+            return
+        await super()._on_key(event)
+
+    def action_submit(self) -> None:
+        self.post_message(self.Submitted())
+
+    def action_newline(self) -> None:
+        self.insert("\n")

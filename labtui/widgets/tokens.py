@@ -1,0 +1,91 @@
+"""The prompt as the model gets it, token by token, with the positions that are read and edited marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from labtui_kernels.lang.positions import Where
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+_SHOWN = {"\n": "⏎", "\t": "⇥", " ": "·"}
+
+
+@dataclass(frozen=True)
+class Templated:
+    """A rendered prompt: its pieces, which are content, which are read and which are edited (indices)."""
+
+    pieces: tuple[str, ...] = ()
+    content: tuple[bool, ...] = ()
+    read: frozenset[int] = field(default_factory=frozenset)
+    edited: frozenset[int] = field(default_factory=frozenset)
+    generated: str = ""
+    """Which generated tokens are edited, in words; empty for none."""
+
+
+def visible(piece: str) -> str:
+    """A token as one can see it: line breaks and lone spaces get a symbol."""
+    shown = "".join(_SHOWN.get(c, c) if c != " " else c for c in piece)
+    return shown if shown.strip() else "".join(_SHOWN.get(c, c) for c in piece)
+
+
+def draw(tokens: Templated) -> Content:
+    """Template tokens dim, edited ones underlined, read ones in ⟦brackets⟧; a line break after each ⏎."""
+    parts: list[str | tuple[str, str]] = []
+    for index, piece in enumerate(tokens.pieces):
+        template = index < len(tokens.content) and not tokens.content[index]
+        style = "$lab-dim" if template else "$foreground"
+        if index in tokens.edited:
+            style = "underline $accent"
+        text = visible(piece)
+        if index in tokens.read:
+            text, style = f"⟦{text}⟧", f"{style} bold"
+        parts.append((text, style))
+        if piece.endswith("\n"):
+            parts.append("\n")
+    if tokens.generated:
+        parts.append((f" + generated {tokens.generated}", "underline $accent"))
+    return Content.assemble(*parts)
+
+
+class Tokens(VerticalScroll):
+    """The panel's body."""
+
+    def __init__(self, *, id: str) -> None:
+        self._body = Static("", markup=False)
+        super().__init__(self._body, id=id)
+        self._now: Templated | str | None = None
+        self.text = ""
+
+    def show(self, tokens: Templated | str) -> None:
+        """Show a rendered prompt, or a line that says why there is none."""
+        if tokens == self._now:
+            return
+        self._now = tokens
+        if isinstance(tokens, str):
+            self.text = ""
+            self._body.update(Content.styled(tokens, "$lab-dim"))
+        else:
+            self.text = "".join(tokens.pieces)
+            self._body.update(draw(tokens))
+
+
+def legend(tokens: Templated) -> str:
+    """Counts for the panel's lower border."""
+    return f"{len(tokens.pieces)} tokens · edited {len(tokens.edited)} (underlined) · read {len(tokens.read)} ⟦⟧"
+
+
+def indices(mask: Sequence[bool]) -> frozenset[int]:
+    """The positions that a mask selects."""
+    return frozenset(i for i, on in enumerate(mask) if on)
+
+
+def generated_tokens(where: Where) -> str:
+    """Which generated tokens a place covers, in words; empty for none."""
+    if where.kind in ("all", "content", "text"):
+        return "(all)"
+    if where.kind == "generated":
+        return str(where).removeprefix("generated") or "(all)"
+    return ""
