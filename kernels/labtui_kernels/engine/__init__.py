@@ -4,8 +4,22 @@ A library by itself: torch, transformers and ``labtui_kernels.lang``. It knows n
 sessions. Everything runs on the one thread that made the :class:`Engine`.
 """
 
+from .audit import Audit
 from .batch import Batch
+from .capture import Pooling, Prompt, RefNorm, selected
 from .engine import Engine
 from .rows import Edit, Emitted, Row, Sampling
 
-__all__ = ["Batch", "Edit", "Emitted", "Engine", "Row", "Sampling"]
+__all__ = [
+    "Audit",
+    "Batch",
+    "Edit",
+    "Emitted",
+    "Engine",
+    "Pooling",
+    "Prompt",
+    "RefNorm",
+    "Row",
+    "Sampling",
+    "selected",
+]

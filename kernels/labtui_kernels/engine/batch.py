@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from labtui_artifacts.errors import UsageError
+from labtui_artifacts.errors import JobFailed, UsageError
 
 from .cache import SlotCache
 from .edits import RowEdits, Stages
@@ -34,10 +34,11 @@ class Arrangement:
 
 
 class Batch:
-    """Rows decoded together. Several batches may be alive at once; whoever steps them decides whose turn it is.
+    """Rows decoded together. Several batches may be alive at once; whoever steps them decides whose turn it
+    is.
 
-    :meth:`step` does one bounded piece of work. Rows run in at most ``slots`` cache slots (a row with ``surprise``
-    and edits takes two); the others wait in the order in which they came.
+    :meth:`step` does one bounded piece of work. Rows run in at most ``slots`` cache slots (a row with
+    ``surprise`` and edits takes two); the others wait in the order in which they came.
     """
 
     def __init__(self, forward: Forward, slots: int) -> None:
@@ -63,7 +64,9 @@ class Batch:
 
     @property
     def waiting(self) -> list[str]:
-        """Keys of the rows that have not begun to decode; the first ones may be in the middle of their prefill."""
+        """Keys of the rows that have not begun to decode; the first ones may be in the middle of their
+        prefill.
+        """
         begun = [track.row.key for track in self._group.tracks()] if self._group else []
         return begun + [track.row.key for track in self._waiting]
 
@@ -82,9 +85,10 @@ class Batch:
     def add(self, row: Row) -> None:
         """Queue a row.
 
-        UsageError for a key that is already in the batch, a token outside the vocabulary, an edit that does not fit
-        the model, or a prompt that leaves no room in the model's context. A row whose ``max_new_tokens`` would pass
-        the end of the context is taken, and ends there with ``finish="length"``.
+        UsageError for a key that is already in the batch, a token outside the vocabulary, an edit that does
+        not fit the model, or a prompt that leaves no room in the model's context. A row whose
+        ``max_new_tokens`` would pass the end of the context is taken, and ends there with
+        ``finish="length"``.
         """
         self._check_open()
         if any(track.row.key == row.key for track in self._tracks()):
@@ -98,8 +102,8 @@ class Batch:
         """Change an edit's strength in a row that waits or runs.
 
         Returns the index of the first generated token that the change can affect; putting
-        ``(that index, edit, strength)`` into :attr:`Row.knobs` replays it. A prompt that is being prefilled keeps the
-        old strength to its end. UsageError when the row is not in the batch, or has no such edit.
+        ``(that index, edit, strength)`` into :attr:`Row.knobs` replays it. A prompt that is being prefilled
+        keeps the old strength to its end. UsageError when the row is not in the batch, or has no such edit.
         """
         track = self._find(key)
         track.row.check_knob(edit, strength)
@@ -113,7 +117,9 @@ class Batch:
         return step
 
     def cancel(self, key: str) -> None:
-        """Take a row out; the next step announces it with ``finish="cancelled"``. UsageError when it is not there."""
+        """Take a row out; the next step announces it with ``finish="cancelled"``. UsageError when it is not
+        there.
+        """
         track = self._find(key)
         if track in self._waiting:
             self._waiting.remove(track)
@@ -138,22 +144,60 @@ class Batch:
     # --- work ------------------------------------------------------------------------------------
 
     def step(self) -> list[Emitted]:
-        """One piece of work: a decode step of all running rows, or a chunk of a prefill. At most about half a second.
+        """One piece of work: a decode step of all running rows, or a chunk of a prefill. At most about half a
+        second.
 
-        The two alternate while rows of both sorts are there. Returns what was emitted, in slot order; an empty list
-        when a prefill goes on or there is nothing to do.
+        The two alternate while rows of both sorts are there. Returns what was emitted, in slot order; an
+        empty list when a prefill goes on or there is nothing to do.
         """
         self._check_open()
-        emitted, self._announce = self._announce, []
+        try:
+            return self._work()
+        except torch.OutOfMemoryError as error:
+            self._shrink(error)
+            return []
+
+    def _work(self) -> list[Emitted]:
         if self._group is None and not (self._lanes and self._prefilled_last):
-            self._group = form_group(self._waiting, self.slots - len(self._lanes), self._forward)
+            self._group = self._next_group()
         if self._group is not None and not (self._lanes and self._prefilled_last):
             self._prefilled_last = True
-            return emitted + self._prefill(self._group)
-        self._prefilled_last = False
-        if self._lanes:
-            emitted += self._decode()
-        return emitted
+            emitted = self._prefill(self._group)
+        else:
+            self._prefilled_last = False
+            emitted = self._decode() if self._lanes else []
+        announced, self._announce = self._announce, []
+        return announced + emitted
+
+    def _next_group(self) -> Group | None:
+        """Rows to prefill next. A full batch waits until an eighth of its slots is free: a prefill of one row
+        costs about as much as a decode step of all."""
+        free = self.slots - len(self._lanes)
+        if self._lanes and free < min(self.slots // 8, sum(track.lanes for track in self._waiting)):
+            return None
+        return form_group(self._waiting, free, self._forward)
+
+    def _shrink(self, error: torch.OutOfMemoryError) -> None:
+        """The device is out of memory: free the cache, halve the slots, and let all rows wait again.
+
+        They are prefilled anew, answers so far included, so nothing is emitted twice or lost. A row that has
+        failed alone cannot be helped: JobFailed.
+        """
+        inside = [track for track in self._tracks() if track not in self._waiting]
+        if len(inside) <= 1:
+            lengths = f"{len(inside[0].ids)} tokens" if inside else "no tokens"
+            raise JobFailed(
+                f"out of device memory with a single row of {lengths}: use a shorter prompt, a smaller dtype, "
+                "or quantize the model"
+            ) from error
+        self.slots = max(
+            sum(track.lanes for track in inside) // 2, max(track.lanes for track in self._tracks())
+        )
+        self._waiting.extendleft(reversed(inside))
+        self._group, self._cache, self._arranged = None, None, None
+        self._lanes.clear()
+        if self._forward.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _prefill(self, group: Group) -> list[Emitted]:
         if not group.advance(self._forward):
@@ -184,7 +228,9 @@ class Batch:
         if aim:
             now.stages.aim(positions, [position + 1 for position in positions], 1)
             now.stages.varies = now.stages.changes()
-        hidden = self._forward.step(now.tokens, torch.tensor(positions, device=device), last, self._cache, now.context)
+        hidden = self._forward.step(
+            now.tokens, torch.tensor(positions, device=device), last, self._cache, now.context
+        )
         picked = pick(self._forward.logits(hidden), now.chooser, now.lanes, now.main)
         now.tokens = picked.tokens
         emitted = [self._advance(lane.track, picked.of(lane.track)) for lane in now.lanes if not lane.shadow]
@@ -211,7 +257,9 @@ class Batch:
         self._arranged = None
 
     def _leave(self, track: Track) -> None:
-        """Free the row's slots: the last lane moves into each hole, so that the lanes in use stay the first ones."""
+        """Free the row's slots: the last lane moves into each hole, so that the lanes in use stay the first
+        ones.
+        """
         for index in reversed([i for i, lane in enumerate(self._lanes) if lane.track is track]):
             moved = self._lanes.pop()
             if index < len(self._lanes):

@@ -1,9 +1,10 @@
 """Cache slots of our own: one slot a lane, filled from position 0, never padded inside.
 
-transformers sees an ordinary ``Cache``. Keys and values of all slots lie in one buffer ``[slots, capacity, heads,
-head_dim]`` per block, so a decode step writes one line per lane and reads a view; nothing is concatenated. Blocks
-with linear attention keep ``[slots, ...]`` convolution and recurrent states, of which the first lanes are lent to
-transformers for a step. Lanes in use are always the first ones: a lane that ends is overwritten by the last.
+transformers sees an ordinary ``Cache``. Keys and values of all slots lie in one buffer ``[slots, capacity,
+heads, head_dim]`` per block, so a decode step writes one line per lane and reads a view; nothing is
+concatenated. Blocks with linear attention keep ``[slots, ...]`` convolution and recurrent states, of which
+the first lanes are lent to transformers for a step. Lanes in use are always the first ones: a lane that ends
+is overwritten by the last.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ GRAIN = 64
 class Write:
     """What the next forward pass writes: lanes [0, lanes), and for each the positions it processes.
 
-    ``rows`` is None when every lane writes the same positions [start, start + n) (a prefill); else, for one position
-    a lane, the line of each lane in the flattened buffer ``[slots * capacity]``. ``length`` positions are read back.
+    ``rows`` is None when every lane writes the same positions [start, start + n) (a prefill); else, for one
+    position a lane, the line of each lane in the flattened buffer ``[slots * capacity]``. ``length``
+    positions are read back.
     """
 
     lanes: int = 0
@@ -54,7 +56,9 @@ class KeyValueSlots(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write ``[lanes, heads, n, head_dim]`` and return all ``length`` positions of those lanes, as views."""
+        """Write ``[lanes, heads, n, head_dim]`` and return all ``length`` positions of those lanes, as
+        views.
+        """
         if self.keys is None or self.values is None:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
@@ -71,16 +75,17 @@ class KeyValueSlots(CacheLayerMixin):
 
     def resize(self, slots: int, capacity: int, lanes: int) -> None:
         """New buffers of that size, with the first ``lanes`` lanes kept."""
-        old, self.slots, self.capacity = (self.keys, self.values), slots, capacity
-        if old[0] is None or old[1] is None:
+        self.slots, self.capacity = slots, capacity
+        if self.keys is None or self.values is None:
             return
-        fresh = []
-        for buffer in old:
-            grown = buffer.new_zeros(slots, capacity, *buffer.shape[2:])
+
+        def resized(buffer: torch.Tensor) -> torch.Tensor:
+            fresh = buffer.new_zeros(slots, capacity, *buffer.shape[2:])
             keep = min(buffer.shape[1], capacity)
-            grown[:lanes, :keep] = buffer[:lanes, :keep]
-            fresh.append(grown)
-        self.keys, self.values = fresh
+            fresh[:lanes, :keep] = buffer[:lanes, :keep]
+            return fresh
+
+        self.keys, self.values = resized(self.keys), resized(self.values)
 
     def take(self, lane: int, other: KeyValueSlots, index: int, length: int) -> None:
         """Copy the first ``length`` positions of lane ``index`` of ``other`` into ``lane``."""
@@ -107,8 +112,8 @@ class KeyValueSlots(CacheLayerMixin):
 class RecurrentSlots(LinearAttentionLayer):
     """Convolution and recurrent state of one linear-attention block.
 
-    While prefilling it is transformers' own layer. As slots, ``conv`` and ``recurrent`` hold every lane's state and
-    :meth:`lend` shows transformers the first lanes, which it updates in place.
+    While prefilling it is transformers' own layer. As slots, ``conv`` and ``recurrent`` hold every lane's
+    state and :meth:`lend` shows transformers the first lanes, which it updates in place.
     """
 
     def __init__(self, write: Write, slots: int) -> None:
@@ -161,7 +166,9 @@ class RecurrentSlots(LinearAttentionLayer):
 
 
 class SlotCache(Cache):
-    """The cache of a batch, or of a few rows being prefilled apart (then every lane writes the same positions)."""
+    """The cache of a batch, or of a few rows being prefilled apart (then every lane writes the same
+    positions).
+    """
 
     def __init__(self, layer_types: list[str], slots: int, capacity: int) -> None:
         self.write = Write()
@@ -188,9 +195,11 @@ class SlotCache(Cache):
         write.lanes, write.start, write.length, write.rows = lanes, start, stop, None
 
     def aim_step(self, positions: torch.Tensor, last: int) -> None:
-        """The next pass processes ``positions[i]`` in lane i, for the first lanes; ``last`` is the largest of them.
+        """The next pass processes ``positions[i]`` in lane i, for the first lanes; ``last`` is the largest of
+        them.
 
-        Eight positions are read at a time, as attention kernels like it; the mask hides those beyond a lane's own.
+        Eight positions are read at a time, as attention kernels like it; the mask hides those beyond a lane's
+        own.
         """
         write = self.write
         write.lanes, write.start, write.length = len(positions), last, -(-(last + 1) // 8) * 8
@@ -200,14 +209,20 @@ class SlotCache(Cache):
                 layer.lend()
 
     def take(self, lane: int, other: SlotCache, index: int, length: int) -> None:
-        """Copy lane ``index`` of ``other``, ``length`` positions long, into ``lane`` (may be the same cache)."""
+        """Copy lane ``index`` of ``other``, ``length`` positions long, into ``lane`` (may be the same
+        cache).
+        """
         for layer, source in zip(self.slot_layers, other.slot_layers, strict=True):
             layer.take(lane, source, index, length)  # type: ignore[arg-type]
 
     def fit(self, length: int, lanes: int, limit: int) -> None:
-        """Make room for ``length`` positions a lane (at most ``limit``), keeping the first ``lanes`` lanes."""
+        """Make room for ``length`` positions a lane (at most ``limit``), keeping the first ``lanes``
+        lanes.
+        """
         if length > self.capacity:
-            self.resize(self.slots, min(round_up(max(length, self.capacity * 3 // 2)), round_up(limit)), lanes)
+            self.resize(
+                self.slots, min(round_up(max(length, self.capacity * 3 // 2)), round_up(limit)), lanes
+            )
 
     def resize(self, slots: int, capacity: int, lanes: int) -> None:
         """New buffers of that size, with the first ``lanes`` lanes kept."""

@@ -1,8 +1,8 @@
 """Edits of one row at its positions, and the same for many rows at once.
 
 An edit's *coefficient* at a position is its strength there, or 0 where the edit does not apply. Every forward
-pass (prompt, one decode step, teacher forcing, capture) asks for the coefficients of the positions it processes,
-so there is one definition of what is edited where.
+pass (prompt, one decode step, teacher forcing, capture) asks for the coefficients of the positions it
+processes, so there is one definition of what is edited where.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def orthonormal(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def check_site(edit: Edit, shape: ModelShape) -> None:
-    """Raise UsageError unless the edit's site is one of the language model's and its vectors have its width."""
+    """Raise UsageError unless the edit's site is one of the language model's and its vectors have its
+    width.
+    """
     site = edit.site
     if site.tower != "llm":
         raise UsageError(f"edit at {site}: only sites of the language model (llm...) can be edited here")
@@ -43,7 +45,9 @@ def check_site(edit: Edit, shape: ModelShape) -> None:
 
 
 class RowEdits:
-    """The edits of one row: prepared vectors, prompt masks, and the strengths with their changes over time."""
+    """The edits of one row: prepared vectors, prompt masks, and the strengths with their changes over
+    time.
+    """
 
     def __init__(self, row: Row, shape: ModelShape, device: torch.device) -> None:
         self.row = row
@@ -58,7 +62,8 @@ class RowEdits:
         self.knobs: list[tuple[int, int, float]] = sorted(row.knobs, key=lambda knob: knob[0])
         # A generated window or explicit indices switch on and off while decoding; the others never do.
         self.varies = bool(self.knobs) or any(
-            edit.where.kind == "indices" or (edit.where.kind == "generated" and (edit.where.start or edit.where.stop))
+            edit.where.kind == "indices"
+            or (edit.where.kind == "generated" and (edit.where.start or edit.where.stop))
             for edit in row.edits
         )
 
@@ -112,11 +117,15 @@ def _matrix(edit: Edit) -> torch.Tensor:
 
 @dataclass(eq=False)
 class Stage:
-    """One operation at one site for all lanes of a batch: at most one edit a lane, coefficient 0 for the others."""
+    """One operation at one site for all lanes of a batch: at most one edit a lane, coefficient 0 for the
+    others.
+    """
 
     op: Op
     lanes: int
-    members: list[tuple[int, RowEdits, int]] = field(default_factory=list)  # (lane, the row's edits, edit index)
+    members: list[tuple[int, RowEdits, int]] = field(
+        default_factory=list
+    )  # (lane, the row's edits, edit index)
     vectors: torch.Tensor | None = None  # [lanes, k, d] float32
     coefficients: torch.Tensor | None = None  # [lanes, positions, 1] float32
     active: bool = False
@@ -132,7 +141,9 @@ class Stage:
         self.vectors = vectors
 
     def aim(self, starts: Sequence[int], stops: Sequence[int], positions: int) -> None:
-        """Set the coefficients for lane i's positions [starts[i], stops[i]), padded with 0 to ``positions``."""
+        """Set the coefficients for lane i's positions [starts[i], stops[i]), padded with 0 to
+        ``positions``.
+        """
         table = np.zeros((self.lanes, positions, 1), dtype=np.float32)
         for lane, edits, index in self.members:
             if positions == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,32 +20,39 @@ CHUNK_SECONDS = 0.35
 class Pace:
     """How many prompt tokens a chunk may hold: measured, so that a step boundary is never far."""
 
-    def __init__(self, first: int = 256, least: int = 16) -> None:
-        self.tokens, self._least = first, least
+    def __init__(self, fixed: int | None = None, first: int = 256, least: int = 16) -> None:
+        self.tokens, self._least, self._fixed = fixed or first, least, fixed is not None
 
     def learn(self, tokens: int, seconds: float) -> None:
-        """Take into account a chunk of ``tokens`` that cost ``seconds``; at most double after one observation."""
+        """Take into account a chunk of ``tokens`` that cost ``seconds``; at most double after one
+        observation.
+        """
+        if self._fixed:
+            return
         affordable = tokens * CHUNK_SECONDS / max(seconds, 1e-4)
-        # A small chunk is mostly overhead: it may only show that there is room for more, never that there is less.
-        if affordable < self.tokens or tokens * 2 >= self.tokens:
+        # A small chunk is mostly overhead: it may only show that there is room for more, never that there is
+        # less.
+        if affordable > self.tokens or tokens * 2 >= self.tokens:
             self.tokens = int(max(self._least, min(affordable, self.tokens * 2)))
 
 
 class Forward:
     """The decoder and the head of one model, called with our cache, masks and positions.
 
-    Attention masks are additive, ``[lanes or 1, 1, queries, keys]`` in the model's dtype, which every attention
-    implementation but the flash ones takes as it is.
+    Attention masks are additive, ``[lanes or 1, 1, queries, keys]`` in the model's dtype, which every
+    attention implementation but the flash ones takes as it is.
     """
 
-    def __init__(self, loaded: Any) -> None:
+    def __init__(self, loaded: Any, chunk_tokens: int | None = None) -> None:
         family, model = loaded.family, loaded.model
         self.family, self.model, self.device = family, model, torch.device(loaded.device)
         self.shape = family.shape(model.config)
         config = model.config.get_text_config()
         implementation = getattr(config, "_attn_implementation", None)
         if implementation not in ("sdpa", "eager"):
-            raise UsageError(f"attention implementation {implementation!r}: load the model with 'sdpa' or 'eager'")
+            raise UsageError(
+                f"attention implementation {implementation!r}: load the model with 'sdpa' or 'eager'"
+            )
         self.decoder, self.head = family.decoder(model), family.head(model)
         self.layer_types = layer_types(config)
         self.kinds = {kind for kind in self.layer_types if kind != "linear_attention"}
@@ -54,19 +62,18 @@ class Forward:
         self.context_length = int(config.max_position_embeddings)
         self.dtype = next(iter(self.decoder.parameters())).dtype if model.dtype is None else model.dtype
         self.hooks = Hooks(model, family, self.shape.blocks)
-        self.pace = Pace()
-        self.passes = 0
+        self.pace = Pace(fixed=chunk_tokens)
+        self.after_first_pass: Callable[[], None] | None = None
 
     def cache(self, slots: int, capacity: int) -> SlotCache:
         return SlotCache(self.layer_types, slots, min(capacity, self.context_length))
 
-    def span(
-        self, ids: torch.Tensor, start: int, cache: SlotCache | None, context: Context
-    ) -> torch.Tensor:
-        """Process ``ids`` [lanes, n] at positions start.. of every lane; hidden states after the norm [lanes, n, d].
+    def span(self, ids: torch.Tensor, start: int, cache: SlotCache | None, context: Context) -> torch.Tensor:
+        """Process ``ids`` [lanes, n] at positions start.. of every lane; hidden states after the norm [lanes,
+        n, d].
 
-        Rows shorter than n are padded on the right: what comes after a row's end never reaches what is before.
-        Without a cache ``start`` must be 0.
+        Rows shorter than n are padded on the right: what comes after a row's end never reaches what is
+        before. Without a cache ``start`` must be 0.
         """
         lanes, n = ids.shape
         if cache is not None:
@@ -75,8 +82,12 @@ class Forward:
         keys = torch.arange(start + n, device=self.device)
         return self._run(ids, positions[None], self._masks(positions[None], keys), cache, context)
 
-    def step(self, ids: torch.Tensor, positions: torch.Tensor, last: int, cache: SlotCache, context: Context) -> torch.Tensor:
-        """Process one token a lane: ``ids`` and ``positions`` [lanes]; hidden states after the norm [lanes, d]."""
+    def step(
+        self, ids: torch.Tensor, positions: torch.Tensor, last: int, cache: SlotCache, context: Context
+    ) -> torch.Tensor:
+        """Process one token a lane: ``ids`` and ``positions`` [lanes]; hidden states after the norm [lanes,
+        d].
+        """
         cache.aim_step(positions, last)
         keys = torch.arange(cache.write.length, device=self.device)
         column = positions[:, None]
@@ -87,7 +98,9 @@ class Forward:
         with torch.inference_mode():
             return self.head(hidden).float()
 
-    def timed_span(self, ids: torch.Tensor, start: int, cache: SlotCache, context: Context) -> torch.Tensor:
+    def timed_span(
+        self, ids: torch.Tensor, start: int, cache: SlotCache | None, context: Context
+    ) -> torch.Tensor:
         """:meth:`span`, and what it cost taught to the pace."""
         began = time.perf_counter()
         hidden = self.span(ids, start, cache, context)
@@ -111,7 +124,12 @@ class Forward:
         return {**masks, "linear_attention": None}
 
     def _run(
-        self, ids: torch.Tensor, positions: torch.Tensor, masks: Any, cache: SlotCache | None, context: Context
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        masks: Any,
+        cache: SlotCache | None,
+        context: Context,
     ) -> torch.Tensor:
         with torch.inference_mode(), self.hooks.using(context):
             out = self.decoder(
@@ -121,7 +139,9 @@ class Forward:
                 past_key_values=cache,
                 use_cache=cache is not None,
             )
-        self.passes += 1
+        if self.after_first_pass is not None:
+            call, self.after_first_pass = self.after_first_pass, None
+            call()
         return out.last_hidden_state
 
 
@@ -135,5 +155,7 @@ def layer_types(config: Any) -> list[str]:
         kinds = ["sliding_attention" if sliding else "full_attention"] * config.num_hidden_layers
     unknown = set(kinds) - {"full_attention", "sliding_attention", "linear_attention"}
     if unknown:
-        raise UsageError(f"this model has blocks of kind {', '.join(sorted(unknown))}, which the engine does not know")
+        raise UsageError(
+            f"this model has blocks of kind {', '.join(sorted(unknown))}, which the engine does not know"
+        )
     return kinds

@@ -1,7 +1,7 @@
 """Permanent hooks, one per place in use, that read one context.
 
-A hook is registered the first time a site is used and stays. It does nothing unless a context is current, and a
-context is current only inside :meth:`Hooks.using`, so several batches share the hooks by swapping contexts.
+A hook is registered the first time a site is used and stays. It does nothing unless a context is current, and
+a context is current only inside :meth:`Hooks.using`, so several batches share the hooks by swapping contexts.
 """
 
 from __future__ import annotations
@@ -68,6 +68,14 @@ class Hooks:
         """The handles in use, each once."""
         return list({id(handle): handle for handle in self.placed.values()}.values())
 
+    def check(self) -> list[tuple[Site, bool]]:
+        """For every site in use, whether its hook is still where it was put."""
+        found = []
+        for site, handle in self.placed.items():
+            table = handle.hooks_dict_ref()
+            found.append((site, table is not None and handle.id in table))
+        return found
+
     def _place(self, site: Site) -> None:
         place = self._find(site)
         if place.before:
@@ -82,7 +90,9 @@ class Hooks:
 
     def _find(self, site: Site) -> Place:
         if site.tower != "llm" or (site.block is not None and not 0 <= site.block < self._blocks):
-            raise UsageError(f"site {site}: expected llm.embed, llm.norm, or a block llm.0 to llm.{self._blocks - 1}")
+            raise UsageError(
+                f"site {site}: expected llm.embed, llm.norm, or a block llm.0 to llm.{self._blocks - 1}"
+            )
         if site.point == "norm":
             return Place(self._family.norm(self._model), False, (site,))
         # The embeddings are read where they enter block 0, and so share a hook with llm.0.in.

@@ -27,8 +27,9 @@ class Picked:
 def pick(logits: torch.Tensor, chooser: Chooser, lanes: Sequence[Lane], main: torch.Tensor | None) -> Picked:
     """Choose a token for every row; ``logits`` float32 [lanes, vocab].
 
-    A shadow lane takes its row's token (``main`` holds for each lane the lane of its row). Token ids travel to the
-    host in a float32 table with the other numbers: they are exact there, vocabularies being below 2^24.
+    A shadow lane takes its row's token (``main`` holds for each lane the lane of its row). Token ids travel
+    to the host in a float32 table with the other numbers: they are exact there, vocabularies being below
+    2^24.
     """
     top, index = logits.topk(2, dim=-1)
     points = _points(chooser, lanes, logits.device)
@@ -40,7 +41,9 @@ def pick(logits: torch.Tensor, chooser: Chooser, lanes: Sequence[Lane], main: to
     if main is not None:
         tokens = tokens[main]
     logprobs = logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(-1)
-    table = torch.stack([tokens.float(), logprobs, top[:, 0] - top[:, 1]], dim=1).tolist()
+    table = torch.stack(
+        [tokens.float(), logprobs, top[:, 0] - top[:, 1], index[:, 0].float()], dim=1
+    ).tolist()
     return Picked(tokens, _emissions(table, lanes))
 
 
@@ -58,7 +61,7 @@ def _points(chooser: Chooser, lanes: Sequence[Lane], device: torch.device) -> to
 def _emissions(table: list[list[float]], lanes: Sequence[Lane]) -> dict[int, Emitted]:
     plain = {id(lane.track): line[1] for lane, line in zip(lanes, table, strict=True) if lane.shadow}
     emissions = {}
-    for lane, (token, logprob, gap) in zip(lanes, table, strict=True):
+    for lane, (token, logprob, gap, best) in zip(lanes, table, strict=True):
         track = lane.track
         if lane.shadow:
             continue
@@ -71,5 +74,6 @@ def _emissions(table: list[list[float]], lanes: Sequence[Lane]) -> dict[int, Emi
             plain_logprob=unsteered,
             gap=gap,
             finish=track.finish(int(token)),
+            best=int(best),
         )
     return emissions

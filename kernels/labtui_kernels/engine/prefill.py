@@ -18,7 +18,9 @@ _WASTE = 1.25  # padded tokens of a group over its real ones, at most
 
 @dataclass(eq=False)
 class Entry:
-    """One prompt to process: the rows (or shadows) that it serves have the same ids and the same edits on them."""
+    """One prompt to process: the rows (or shadows) that it serves have the same ids and the same edits on
+    them.
+    """
 
     ids: tuple[int, ...]
     edits: RowEdits | None
@@ -29,9 +31,9 @@ class Entry:
 class Group:
     """Prompts processed together, padded on the right, in a cache of their own.
 
-    Padding is exact for attention: nothing reaches back from it. In hybrid families it would run into the recurrent
-    state, so there a group holds prompts of one length only; and their chunks are whole multiples of 64 tokens, the
-    span over which those blocks work internally, so that chunks give what one pass gives.
+    Padding is exact for attention: nothing reaches back from it. In hybrid families it would run into the
+    recurrent state, so there a group holds prompts of one length only; and their chunks are whole multiples
+    of 64 tokens, the span over which those blocks work internally, so that chunks give what one pass gives.
     """
 
     entries: list[Entry]
@@ -46,7 +48,9 @@ class Group:
         return [track for track, _ in self.takers]
 
     def drop(self, track: Track) -> None:
-        """Forget a row; its prompt is still processed if another row shares it, or others are in the group."""
+        """Forget a row; its prompt is still processed if another row shares it, or others are in the
+        group.
+        """
         self.takers = [(other, entries) for other, entries in self.takers if other is not track]
 
     def entry_of(self, lane: Lane) -> int:
@@ -81,7 +85,8 @@ class Group:
 
 
 def form_group(waiting: deque[Track], free: int, forward: Forward) -> Group | None:
-    """Take rows from the front of ``waiting`` that fit into ``free`` slots and one chunk, or a single long one.
+    """Take rows from the front of ``waiting`` that fit into ``free`` slots and one chunk, or a single long
+    one.
 
     Rows that do not fit beside the first one stay where they are. None when the first row finds no slots.
     """

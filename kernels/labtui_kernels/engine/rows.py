@@ -40,14 +40,18 @@ class Edit:
 
     def __post_init__(self) -> None:
         if self.op not in OPS:
-            raise UsageError(f"edit at {self.site}: unknown operation {self.op!r}; expected one of {', '.join(OPS)}")
+            raise UsageError(
+                f"edit at {self.site}: unknown operation {self.op!r}; expected one of {', '.join(OPS)}"
+            )
         if not math.isfinite(self.strength):
             raise UsageError(f"edit at {self.site}: strength {self.strength} is not a finite number")
         vectors = self.vectors.detach().to(dtype=torch.float32)
         if vectors.ndim == 1:
             vectors = vectors[None]
         if vectors.ndim != 2 or 0 in vectors.shape:
-            raise UsageError(f"edit at {self.site}: vectors have shape {tuple(self.vectors.shape)}; expected [k, d]")
+            raise UsageError(
+                f"edit at {self.site}: vectors have shape {tuple(self.vectors.shape)}; expected [k, d]"
+            )
         if not bool(torch.isfinite(vectors).all()):
             raise UsageError(f"edit at {self.site}: the vectors hold NaN or infinity")
         object.__setattr__(self, "vectors", vectors)
@@ -55,7 +59,9 @@ class Edit:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is chosen: temperature 0 is greedy; ``top_k`` 0 and ``top_p`` 1 keep the whole vocabulary."""
+    """How a token is chosen: temperature 0 is greedy; ``top_k`` 0 and ``top_p`` 1 keep the whole
+    vocabulary.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -81,11 +87,12 @@ GREEDY = Sampling()
 class Row:
     """One prompt with its edits, its seed and its limits.
 
-    ``content`` marks the prompt tokens that are neither template nor sink (needed only by edits at ``content``).
-    ``forced`` are tokens to emit instead of choosing; the row then ends with them. ``surprise`` asks for the
-    log-probability of each token under the unsteered model as well, at the price of a second cache slot.
-    ``knobs`` are strength changes to replay: (generated step, edit index, strength); a knob of step ``s`` holds
-    for the forward pass that produces token ``s`` and for all after it, so ``s = 0`` covers the whole prompt.
+    ``content`` marks the prompt tokens that are neither template nor sink (needed only by edits at
+    ``content``). ``forced`` are tokens to emit instead of choosing; the row then ends with them. ``surprise``
+    asks for the log-probability of each token under the unsteered model as well, at the price of a second
+    cache slot. ``knobs`` are strength changes to replay: (generated step, edit index, strength); a knob of
+    step ``s`` holds for the forward pass that produces token ``s`` and for all after it, so ``s = 0`` covers
+    the whole prompt.
     """
 
     key: str
@@ -105,7 +112,8 @@ class Row:
             raise UsageError(f"row {self.key}: the prompt is empty; give at least one token")
         if self.content and len(self.content) != len(self.ids):
             raise UsageError(
-                f"row {self.key}: {len(self.content)} content marks for {len(self.ids)} prompt tokens; expected as many"
+                f"row {self.key}: {len(self.content)} content marks for a prompt of {len(self.ids)} tokens; "
+                "expected one for each"
             )
         if self.max_new_tokens < 1:
             raise UsageError(f"row {self.key}: max_new_tokens is {self.max_new_tokens}; expected at least 1")
@@ -130,12 +138,13 @@ class Row:
 class Emitted:
     """One token of one row.
 
-    ``index`` counts the row's generated tokens from 0. ``logprob`` is the natural log-probability of ``token``
-    under the steered model at temperature 1, over the whole vocabulary, whatever the sampling settings;
-    ``plain_logprob`` the same under the unsteered model (None unless the row asked for surprise). ``gap`` is the
-    difference of the two largest log-probabilities. ``finish`` is ``""`` while the row goes on; ``stop`` when
-    ``token`` is a stop token, ``length`` at ``max_new_tokens`` or at the end of the model's context. A cancelled
-    row is announced once with ``finish="cancelled"``, ``token=-1`` and no numbers (NaN).
+    ``index`` counts the row's generated tokens from 0. ``logprob`` is the natural log-probability of
+    ``token`` under the steered model at temperature 1, over the whole vocabulary, whatever the sampling
+    settings; ``plain_logprob`` the same under the unsteered model (None unless the row asked for surprise).
+    ``gap`` is the difference of the two largest log-probabilities, and ``best`` the token that has the
+    largest. ``finish`` is ``""`` while the row goes on; ``stop`` when ``token`` is a stop token, ``length``
+    at ``max_new_tokens`` or at the end of the model's context. A cancelled row is announced once with
+    ``finish="cancelled"``, ``token=-1`` and no numbers (NaN).
     """
 
     key: str
@@ -145,3 +154,4 @@ class Emitted:
     plain_logprob: float | None
     gap: float
     finish: Finish = ""
+    best: int = -1

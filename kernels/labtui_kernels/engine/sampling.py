@@ -1,7 +1,8 @@
 """Choosing tokens: greedy, or by inverse CDF with uniforms that depend on seed and step alone.
 
-A row's uniforms come from a counter-based generator (Philox 4x64, Salmon et al. 2011) keyed by the row's seed, with
-the generated step as the counter: neither the batch around the row nor the device has a part in them.
+A row's uniforms come from a counter-based generator (Philox 4x64, Salmon et al. 2011) keyed by the row's
+seed, with the generated step as the counter: neither the batch around the row nor the device has a part in
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ _WORD = (1 << 64) - 1
 
 
 def uniforms(seed: int, count: int) -> np.ndarray:
-    """The uniforms in [0, 1) of a row's first ``count`` steps, float64 ``[count]``; a longer call extends a shorter."""
+    """The uniforms in [0, 1) of a row's first ``count`` steps, float64 ``[count]``; a longer call extends a
+    shorter.
+    """
     raw = np.random.Philox(key=np.array([seed & _WORD, _DOMAIN], dtype=np.uint64)).random_raw(count)
     return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
@@ -54,8 +57,9 @@ class Chooser:
     def choose(self, logits: torch.Tensor, best: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Token ids [n]: ``best`` (the argmax, [n]) for greedy lanes, a draw for the others.
 
-        ``logits`` float32 [n, vocab]; ``points`` [m, 1] float64 are the sampled lanes' uniforms. Temperature, then
-        top-k, then top-p on what is left, as transformers does; tokens that tie with the last one kept are kept too.
+        ``logits`` float32 [n, vocab]; ``points`` [m, 1] float64 are the sampled lanes' uniforms. Temperature,
+        then top-k, then top-p on what is left, as transformers does; tokens that tie with the last one kept
+        are kept too.
         """
         if self.sampled is None:
             return best

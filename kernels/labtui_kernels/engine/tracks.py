@@ -29,8 +29,8 @@ class Track:
     @classmethod
     def of(cls, row: Row, forward: Forward) -> Track:
         """Check a row against the model and prepare it; UsageError says what does not fit."""
-        worst = max(max(row.ids), max(row.forced or (0,)))
-        if min(row.ids) < 0 or min(row.forced or (0,)) < 0 or worst >= forward.vocab:
+        ids = (*row.ids, *(row.forced or ()))
+        if min(ids) < 0 or max(ids) >= forward.vocab:
             raise UsageError(f"row {row.key}: a token id is outside the vocabulary of {forward.vocab}")
         if len(row.ids) >= forward.context_length:
             raise UsageError(
@@ -54,7 +54,9 @@ class Track:
 
     @property
     def position(self) -> int:
-        """The position of the newest token, which the next decode step processes; cached are those before it."""
+        """The position of the newest token, which the next decode step processes; cached are those before
+        it.
+        """
         return len(self.row.ids) + len(self.tokens) - 1
 
     @property

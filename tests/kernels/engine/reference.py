@@ -1,6 +1,7 @@
 """What the engine must equal, worked out the slow way: the row alone, no cache, one forward pass a token.
 
-Nothing here comes from the engine: edits are written out again, as hooks on the modules by their transformers paths.
+Nothing here comes from the engine: edits are written out again, as hooks on the modules by their transformers
+paths.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def edited(hidden: torch.Tensor, edit: Edit, strength: float) -> torch.Tensor:
 
 
 def strengths(row: Row, index: int, prompt: int, position: int) -> float:
-    """The strength of an edit at a position: the last knob at or before the token that the position produces."""
+    """The strength of an edit at a position: the last knob at or before the token that the position
+    produces.
+    """
     step = max(0, position - prompt + 1)
     value = row.edits[index].strength
     for start, edit, changed in row.knobs:
@@ -104,7 +107,9 @@ def attach(stack: ExitStack, model: Any, row: Row, prompt: int, total: int) -> N
 
 @torch.no_grad()
 def logits(model: Any, row: Row, generated: list[int]) -> torch.Tensor:
-    """Logits [positions, vocab] of prompt and generated tokens under the row's edits, in one uncached pass."""
+    """Logits [positions, vocab] of prompt and generated tokens under the row's edits, in one uncached
+    pass.
+    """
     ids = torch.tensor([[*row.ids, *generated]])
     with ExitStack() as stack:
         attach(stack, model, row, len(row.ids), ids.shape[1])

@@ -16,7 +16,9 @@ WIDTH = 48
 
 
 def mixed_rows() -> list[Row]:
-    """Mixed lengths, operations, sites, positions and limits; more rows than slots, so that slots are refilled."""
+    """Mixed lengths, operations, sites, positions and limits; more rows than slots, so that slots are
+    refilled.
+    """
     unit = torch.stack([vector(WIDTH, 90), vector(WIDTH, 91)])
     edits: list[tuple[Edit, ...]] = [
         (),
@@ -34,7 +36,9 @@ def mixed_rows() -> list[Row]:
         (Edit(site("llm.2.attn"), "replace", vector(WIDTH, 8), 0.3, parse_where("generated")),),
     ]
     return [
-        Row(key=f"row-{number}", ids=prompt(5 + 3 * number, number), edits=each, max_new_tokens=6 + number % 4)
+        Row(
+            key=f"row-{number}", ids=prompt(5 + 3 * number, number), edits=each, max_new_tokens=6 + number % 4
+        )
         for number, each in enumerate(edits)
     ]
 
@@ -60,6 +64,10 @@ def test_plain_rows_equal_generate() -> None:
     results = run(Engine(loaded).batch(slots=3), rows)
     for number, each in enumerate(ids):
         out = loaded.model.generate(
-            torch.tensor([each]), attention_mask=torch.ones(1, len(each)), max_new_tokens=12, do_sample=False, eos_token_id=None
+            torch.tensor([each]),
+            attention_mask=torch.ones(1, len(each)),
+            max_new_tokens=12,
+            do_sample=False,
+            eos_token_id=None,
         )
         assert tokens(results[str(number)]) == out[0, len(each) :].tolist()

@@ -1,0 +1,102 @@
+"""Many known sequences through the model at once: the passes that capture and teacher forcing share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from labtui_artifacts.errors import UsageError
+
+from ..lang.sites import Site
+from .cache import SlotCache
+from .edits import RowEdits, Stages
+from .forward import Forward
+from .hooks import Context, Tap
+
+_WASTE = 1.25  # padded positions of a pass over its real ones, at most
+
+
+@dataclass(frozen=True)
+class Span:
+    """One chunk of some sequences: positions [start, stop) of lane i are those of sequence ``members[i]``.
+
+    Lanes shorter than ``stop`` are padded on the right; ``hidden`` [lanes, stop - start, d] is normed.
+    """
+
+    members: tuple[int, ...]
+    start: int
+    stop: int
+    hidden: torch.Tensor
+    last: bool  # whether this chunk ends these sequences
+
+
+Taps = Callable[[Sequence[int], int, int], Mapping[Site, Tap]]
+
+
+def check_ids(what: str, ids: Sequence[int], forward: Forward) -> None:
+    """Raise UsageError unless ``ids`` is a sequence that the model can process."""
+    if not ids:
+        raise UsageError(f"{what}: no tokens; give at least one")
+    if min(ids) < 0 or max(ids) >= forward.vocab:
+        raise UsageError(f"{what}: a token id is outside the vocabulary of {forward.vocab}")
+    if len(ids) > forward.context_length:
+        raise UsageError(
+            f"{what}: {len(ids)} tokens; the model's context holds {forward.context_length}; shorten it"
+        )
+
+
+def spans(
+    forward: Forward,
+    sequences: Sequence[Sequence[int]],
+    edits: Sequence[RowEdits | None],
+    taps: Taps | None = None,
+) -> Iterator[Span]:
+    """Run all sequences through the decoder, similar lengths together, each pass about one prefill chunk in
+    cost.
+
+    ``taps`` makes the readers of a pass from its members, start and stop. Padding on the right is exact for
+    every family here, hybrid ones included, since nothing that follows the padding is used. A sequence longer
+    than one chunk goes through alone, in chunks over a cache.
+    """
+    for members in _passes([len(ids) for ids in sequences], forward):
+        length = max(len(sequences[index]) for index in members)
+        width = length if length <= _chunk(forward) or len(members) > 1 else _chunk(forward)
+        cache: SlotCache | None = forward.cache(len(members), length) if width < length else None
+        stages = Stages([edits[index] for index in members], forward.device)
+        for start in range(0, length, width):
+            stop = min(length, start + width)
+            ids = torch.zeros(len(members), stop - start, dtype=torch.long)
+            ends = []
+            for line, index in enumerate(members):
+                piece = sequences[index][start:stop]
+                ids[line, : len(piece)] = torch.tensor(piece, dtype=torch.long)
+                ends.append(start + len(piece))
+            stages.aim([start] * len(members), ends, stop - start)
+            readers = taps(members, start, stop) if taps else {}
+            context = Context(edits=stages.by_site, taps=readers)
+            hidden = forward.timed_span(ids.to(forward.device), start, cache, context)
+            yield Span(tuple(members), start, stop, hidden, stop == length)
+
+
+def _chunk(forward: Forward) -> int:
+    tokens = forward.pace.tokens
+    return max(64, tokens // 64 * 64) if forward.hybrid else tokens
+
+
+def _passes(lengths: Sequence[int], forward: Forward) -> Iterator[list[int]]:
+    """Sequence numbers by pass: of similar length, and together about as many tokens as a chunk may have."""
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    at = 0
+    while at < len(order):
+        members = [order[at]]
+        real = lengths[order[at]]
+        for index in order[at + 1 :]:
+            padded = lengths[index] * (len(members) + 1)
+            if padded > forward.pace.tokens or padded > _WASTE * (real + lengths[index]):
+                break
+            members.append(index)
+            real += lengths[index]
+        at += len(members)
+        yield members
