@@ -1,0 +1,152 @@
+"""A sweep's plan: which rows, which controls, stable keys, and counts that agree with the rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labtui_artifacts.errors import UsageError
+from labtui_kernels import specs
+from labtui_kernels.lang.edits import format_edits, parse_edits
+from labtui_kernels.lang.shape import ModelShape
+from labtui_kernels.specs.plan import Axis, Plan, count, count_sweep, plan_sweep
+
+SHAPE = ModelShape("qwen3", blocks=8, width=64)
+STYLES = {"terse": Axis("Be brief.", "Be long.")}
+BASE: dict[str, Any] = {
+    "kind": "sweep",
+    "prompts": ["Explain a mutex.", "What is a tide?"],
+    "directions": ["terse"],
+    "sites": "llm.2,4",
+    "strengths": [-1, 0, 2],
+    "controls": "none",
+}
+
+
+def plan(**change: Any) -> Plan:
+    spec = specs.load(BASE | change)
+    assert isinstance(spec, specs.Sweep)
+    made = plan_sweep(spec, SHAPE, STYLES)
+    assert count_sweep(spec, SHAPE, STYLES) == made.counts
+    assert made.counts["rows"] == len(made.rows)
+    assert [row.index for row in made.rows] == list(range(len(made.rows)))
+    return made
+
+
+def controls(made: Plan) -> Counter[str]:
+    return Counter(row.control for row in made.rows)
+
+
+def test_without_controls_the_grid_is_all_there_is() -> None:
+    made = plan()
+    assert controls(made) == {"": 2 * 3 * 2}
+    assert {(row.site, str(row.strength)) for row in made.rows} == {
+        (site, strength) for site in ("llm.2", "llm.4") for strength in ("-1.0", "0.0", "2.0")
+    }
+
+
+def test_the_zero_control_is_run_once_a_prompt_and_stands_for_every_site() -> None:
+    made = plan(controls="auto")
+    assert controls(made) == {"": 2 * 2 * 2, "zero": 2, "prompt": 2}
+    zeros = [row for row in made.rows if row.control == "zero"]
+    assert made.rows[:2] == tuple(zeros)
+    assert all(row.site == "" and row.edits[0].strength.value == 0 for row in zeros)
+    assert all(row.edits[0].sites for row in zeros)
+
+
+def test_prompt_only_rows_take_the_words_of_the_style() -> None:
+    rows = [
+        row
+        for row in plan(controls={"zero": False}, directions=["terse", "-terse", "other"]).rows
+        if row.control
+    ]
+    assert [row.messages[0].content for row in rows] == ["Be brief."] * 2 + ["Be long."] * 2
+    assert all(row.edits == () and row.messages[1].role == "user" for row in rows)
+
+
+def test_random_controls_are_spread_over_the_prompts_and_take_the_direction_s_norm() -> None:
+    made = plan(
+        controls={"random": 6, "prompt": False}, strengths=[-2, 2, "8%"], directions=["0.5*a - 0.2*b"]
+    )
+    rows = [row for row in made.rows if row.control == "random"]
+    assert len(rows) == 6 * 2 * 2
+    first = [row for row in rows if row.site == "llm.2" and str(row.strength) == "2.0"]
+    assert [row.prompt for row in first] == [0, 1, 0, 1, 0, 1]
+    assert [row.direction for row in first[:2]] == ["random:0~(0.5*a - 0.2*b)", "random:1~(0.5*a - 0.2*b)"]
+    assert all(parse_edits(format_edits(row.edits), SHAPE) == row.edits for row in rows)
+
+
+def test_negated_rows_only_where_the_grid_has_no_such_strength() -> None:
+    made = plan(controls={"zero": False, "negated": True, "prompt": False}, strengths=[-1, 1, 2])
+    assert {str(row.strength) for row in made.rows if row.control == "negated"} == {"-2.0"}
+
+
+def test_keys_are_stable_and_belong_to_the_row_not_to_its_place() -> None:
+    keys = {(row.site, str(row.strength), row.prompt): row.cell for row in plan().rows}
+    again = {(row.site, str(row.strength), row.prompt): row.cell for row in plan(sites="llm.4,2").rows}
+    assert keys == again
+    assert len(set(keys.values())) == 12
+    for change in (
+        {"max_new_tokens": 9},
+        {"where": "last"},
+        {"system": "x"},
+        {"prefill": "So"},
+        {"temperature": 1.0},
+    ):
+        assert not set(keys.values()) & {row.cell for row in plan(**change).rows}
+
+
+def test_what_is_refused() -> None:
+    def said(**change: Any) -> str:
+        spec = specs.load(BASE | change)
+        assert isinstance(spec, specs.Sweep)
+        with pytest.raises(UsageError) as failure:
+            plan_sweep(spec, SHAPE, STYLES)
+        assert "\n" not in str(failure.value)
+        return str(failure.value)
+
+    assert "llm.0 to llm.7" in said(sites="llm.9")
+    assert "prompt 2 is there twice" in said(prompts=["a", "a"])
+    assert "set confirm = true" in said(prompts=[f"p{i}" for i in range(4000)])
+    assert "at most 1,000,000" in said(controls={"random": 100_000}, strengths=[1, 2, 3, 4, 5, 6, 7])
+    assert "is read where the spec is written" in said(prompts={"file": "p.txt"})
+
+
+def test_a_confirmed_plan_may_be_large() -> None:
+    assert len(plan(prompts=[f"p{i}" for i in range(4000)], confirm=True).rows) == 24_000
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.sampled_from([-2, -1, 0, 1, 2, "8%", "|39|", "-8%"]), min_size=1, max_size=5, unique=True),
+    st.booleans(),
+    st.integers(0, 5),
+    st.booleans(),
+    st.lists(
+        st.sampled_from(["terse", "-terse", "a + b", "random:3~terse"]), min_size=1, max_size=3, unique=True
+    ),
+)
+def test_counts_agree_with_rows(
+    strengths: list[Any], zero: bool, random: int, negated: bool, directions: list[str]
+) -> None:
+    made = plan(
+        strengths=strengths,
+        directions=directions,
+        controls={"zero": zero, "random": random, "negated": negated, "prompt": True},
+    )
+    assert {name: n for name, n in controls(made).items() if name} == made.counts["controls"]
+    assert len({row.cell for row in made.rows}) == len(made.rows)
+
+
+def test_other_kinds_are_counted() -> None:
+    generate = specs.load({"kind": "generate", "prompt": "a", "edits": "2*terse@llm.3", "n": 3})
+    assert count(generate, SHAPE)["rows"] == 6
+    direction = specs.load({"kind": "direction", "name": "terse", "style": "terse"})
+    counted = count(direction, SHAPE)
+    assert counted["sites"] == 8 and counted["prompts"] >= 24
+    with pytest.raises(UsageError, match="no bundled style"):
+        count(specs.load({"kind": "direction", "name": "t", "style": "tense"}), SHAPE)
