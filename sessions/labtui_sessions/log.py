@@ -35,7 +35,7 @@ class EventLog(Protocol):
 
 
 def each(log: EventLog, after: int = 0, until: int | None = None) -> Iterator[Event]:
-    """Events after ``after`` and up to ``until`` (None: all there are), a few megabytes in memory at a time."""
+    """Events after ``after`` and up to ``until`` (None: all), a few megabytes at a time."""
     stop = log.last_seq if until is None else min(until, log.last_seq)
     seq = after
     while seq < stop:

@@ -33,6 +33,10 @@ from .fields import (
 )
 from .rows import clip, size_of
 
+VERSION = 1
+"""Version of the reducer: raised when the same events give another state, so that stored states of an older
+one are not used."""
+
 MAX_SNAPSHOT = 256 * 1024
 MAX_ID = 200
 """Characters of a job, row, note or artifact name; an event with a longer one is malformed."""
