@@ -199,6 +199,17 @@ def write_atomically(
         raise _write_failed(place, problem, expected) from problem
 
 
+def copy(source: Path, out: Path) -> None:
+    """Copy a regular file atomically and durably to ``out``, mode 0600; errors as ``write_atomically``."""
+    with open_regular(source) as handle:
+
+        def pour(target: IO[bytes]) -> None:
+            while block := handle.read(1 << 20):
+                target.write(block)
+
+        write_atomically(out, pour, expected=os.fstat(handle.fileno()).st_size)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and removals in ``folder`` durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -88,15 +88,10 @@ class Store:
     def put_file(self, name: str, source: Path, *, replace: bool = False) -> Header:
         """Store a checked copy of the artifact file ``source``."""
         place = self._place(check_name(name))
-        header = read_header(source)
-        with self._writing(), source.open("rb") as handle:
+        read_header(source)
+        with self._writing():
             self._check_free(name, replace)
-
-            def pour(out: Any) -> None:
-                while block := handle.read(1 << 20):
-                    out.write(block)
-
-            files.write_atomically(place, pour, expected=header.size)
+            files.copy(source, place)
         return read_header(place)
 
     def rename(self, old: str, new: str) -> None:
