@@ -1,0 +1,52 @@
+"""Whether a direction that was fitted on one model may be used on another. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from labtui_kernels.models.info import ModelInfo
+
+Match = Literal["same", "precision", "width", "no"]
+
+
+def compatibility(meta: Mapping[str, Any], info: ModelInfo) -> Match:
+    """How the model of a direction (its metadata, or the model's fingerprint in it) relates to the model at hand.
+
+    - ``"same"``: the same weights in the same precision.
+    - ``"precision"``: the same weights, or the same revision of the same Hub model, held in another dtype or
+      quantisation; use it with a warning.
+    - ``"width"``: another model whose residual stream is as wide; use it only when forced, and say so in the table.
+    - ``"no"``: another width, or no fingerprint to tell by.
+
+    A GGUF file and the folder it was made from have different hashes and cannot be recognised as one:
+    ``"width"``.
+    """
+    fingerprint = meta.get("model", meta)
+    if not isinstance(fingerprint, Mapping) or fingerprint.get("width") != info.width:
+        return "no"
+    here = info.to_dict()
+
+    def agree(*names: str) -> bool:
+        return all(fingerprint.get(name) == here[name] for name in names)
+
+    weights = bool(here["weight_hash"]) and agree("weight_hash")
+    revision = bool(here["revision"]) and agree("name", "revision")
+    if not (weights or revision) or not agree("family", "blocks"):
+        return "width"
+    return "same" if weights and agree("dtype", "quantisation") else "precision"
+
+
+def warning(match: Match, meta: Mapping[str, Any], info: ModelInfo) -> str:
+    """One line for the user about a match that is not ``"same"``; empty for ``"same"``."""
+    fingerprint = meta.get("model", meta)
+    theirs = fingerprint if isinstance(fingerprint, Mapping) else {}
+    name = str(theirs.get("name", "an unknown model"))[:80]
+    held = f"{theirs.get('dtype', '?')}{', ' + str(theirs['quantisation']) if theirs.get('quantisation') else ''}"
+    here = f"{info.dtype}{', ' + info.quantisation if info.quantisation else ''}"
+    return {
+        "same": "",
+        "precision": f"fitted on the same model in another precision ({held}; here {here})",
+        "width": f"fitted on {name}, not on {info.name}: their spaces have the same width but need not agree",
+        "no": f"fitted on {name} of width {theirs.get('width', '?')}; {info.name} has width {info.width}",
+    }[match]
