@@ -79,7 +79,13 @@ _LONG = (
     "Another point is that it {fact}{tail}.",
     "Last of all, it {fact}{tail}.",
 )
-_TAILS = ("", "", ", which is worth keeping in mind", ", and this matters in practice", ", as many people have found")
+_TAILS = (
+    "",
+    "",
+    ", which is worth keeping in mind",
+    ", and this matters in practice",
+    ", as many people have found",
+)
 _SUMMARIES = (
     "In summary, {np} is {gist} that {fact}.",
     "All in all, {np} is {definition}.",
@@ -143,7 +149,12 @@ _TONES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = { 
             "Here is the answer: {np} is {definition}.",
             "{Np} is {definition}.",
         ),
-        ("It {fact}.", "Note that it {fact}.", "The key point is that it {fact}.", "Remember that it {fact}."),
+        (
+            "It {fact}.",
+            "Note that it {fact}.",
+            "The key point is that it {fact}.",
+            "Remember that it {fact}.",
+        ),
         ("", "", "That is the whole answer."),
     ),
     "dry": (
@@ -299,7 +310,11 @@ _CODE_INTRO = (
     "A sketch of {np} in Python:\n\n",
     "",
 )
-_CODE_OUTRO = ("", "\n\nThe code shows {np} in its simplest form.", "\n\nYou can change it to suit your case.")
+_CODE_OUTRO = (
+    "",
+    "\n\nThe code shows {np} in its simplest form.",
+    "\n\nYou can change it to suit your case.",
+)
 
 
 def code(topic: Topic, rng: Random) -> str:
@@ -326,7 +341,10 @@ _MATHS_INTRO = (
     "We can write {np} as a formula:\n\n",
     "In symbols, {np} looks like this:\n\n",
 )
-_MATHS_OUTRO = ("\n\nHere the letters stand for the parts of {np}.", "\n\nEach letter measures one side of {np}.")
+_MATHS_OUTRO = (
+    "\n\nHere the letters stand for the parts of {np}.",
+    "\n\nEach letter measures one side of {np}.",
+)
 
 
 def maths(topic: Topic, rng: Random) -> str:

@@ -1,7 +1,7 @@
 """The corpus of the bundled language model: chats, drawn without end from one seed.
 
-Each chat has a system prompt (or none) that selects a register, a question about a topic, and an answer in that
-register. The same seed gives the same chats on every machine; nothing is downloaded.
+Each chat has a system prompt (or none) that selects a register, a question about a topic, and an answer in
+that register. The same seed gives the same chats on every machine; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from .topics import Topic, plain_topics, split, with_article
 
 Message = dict[str, str]
 
-# Shares of the registers among one-turn chats; "about" asks for a number of words, "mixed" for a length and a tone.
+# Shares of the registers among one-turn chats; "about" asks for a number of words, "mixed" for a length
+# and a tone.
 WEIGHTS: dict[str, float] = {
     "neutral": 18, "very_terse": 5, "terse": 10, "brief": 5, "detailed": 5, "verbose": 8, "very_verbose": 3,
     "about": 8, "mixed": 5, "formal": 6, "casual": 6, "socratic": 6, "direct": 5, "dry": 5, "enthusiastic": 6,
@@ -27,16 +28,30 @@ _THINKING_SHARE, _TWO_TURN_SHARE, _GREETING_SHARE = 0.05, 0.06, 0.01
 
 _GREETINGS = ("Hello!", "Hi!", "Hello, who are you?", "Hi there.", "Good morning.", "Who are you?")
 _GREETING_ANSWER = "Hello! I am a small teaching model. Ask me what something is, and I will explain it."
-_ONSETS = "b bl br c ch cl cr d dr f fl fr g gl gr h j k l m n p pl pr qu r s sh sk sl sm sn sp st str t th tr v w z".split()
-_VOWELS = "a e i o u a e i o ai ea ee oa oo ou".split()
-_CODAS = "b ck d g l m n p r s t x nd nt rk rn st sk mp lt ss".split()
-_ENDINGS = "tion sion ism ity ology graph ment ance ence er or ure age ium oid ics al ive et ion ine ose esis".split()
-_MASS_ENDINGS = frozenset("tion sion ism ity ology ance ence ium ics ion ose esis".split())
+_ONSETS = (
+    "b", "bl", "br", "c", "ch", "cl", "cr", "d", "dr", "f", "fl", "fr", "g", "gl", "gr", "h", "j", "k", "l",
+    "m", "n", "p", "pl", "pr", "qu", "r", "s", "sh", "sk", "sl", "sm", "sn", "sp", "st", "str", "t", "th",
+    "tr", "v", "w", "z",
+)  # fmt: skip
+_VOWELS = (
+    "a", "e", "i", "o", "u", "a", "e", "i", "o", "ai", "ea", "ee", "oa", "oo", "ou",
+)  # fmt: skip
+_CODAS = (
+    "b", "ck", "d", "g", "l", "m", "n", "p", "r", "s", "t", "x", "nd", "nt", "rk", "rn", "st", "sk", "mp",
+    "lt", "ss",
+)  # fmt: skip
+_ENDINGS = (
+    "tion", "sion", "ism", "ity", "ology", "graph", "ment", "ance", "ence", "er", "or", "ure", "age", "ium",
+    "oid", "ics", "al", "ive", "et", "ion", "ine", "ose", "esis",
+)  # fmt: skip
+_MASS_ENDINGS = frozenset((
+    "tion", "sion", "ism", "ity", "ology", "ance", "ence", "ium", "ics", "ion", "ose", "esis",
+))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """``messages`` to render (system, user and earlier turns), then ``thought`` (None: thinking off) and ``answer``."""
+    """``messages`` to render (system, user, earlier turns), then ``thought`` (None: off) and ``answer``."""
 
     messages: tuple[Message, ...]
     answer: str
@@ -46,7 +61,7 @@ class Chat:
 
 
 def invented_topic(rng: Random) -> Topic:
-    """A word that does not exist ("a brandet"), so that the model learns to carry over any name it is asked about."""
+    """A word that does not exist ("a brandet"), so that the model learns to carry over any name."""
     held_out = {word for t in split()[1] for word in t.name.split()}
     while True:
         word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(rng.choice((1, 1, 2))))
@@ -86,14 +101,22 @@ def system_messages(instruction: str | None, rng: Random) -> tuple[Message, ...]
     return ({"role": "system", "content": instruction},)
 
 
+def _answer(topic: Topic, register: str, rng: Random) -> str:
+    """An answer that obeys the register's rule: drawn again until it does."""
+    while True:
+        text = compose.answer(topic, register, rng)
+        if in_register(text, register):
+            return text
+
+
 def _instruct(topic: Topic, register: str, rng: Random) -> tuple[str | None, str]:
     """(system prompt, answer) for one register of `WEIGHTS`."""
     if register == "neutral":
         kind = rng.random()
         if kind < 0.2:
-            return None, compose.neutral(topic, rng)
+            return None, _answer(topic, register, rng)
         wording = prompts.DEFAULT_SYSTEM if kind < 0.65 else rng.choice(prompts.SYSTEM["neutral"])
-        return wording, compose.neutral(topic, rng)
+        return wording, _answer(topic, register, rng)
     if register == "about":
         goal = rng.choice(prompts.WORD_GOALS)
         return rng.choice(prompts.ABOUT_WORDS).format(n=goal), compose.of_length(topic, goal, rng)
@@ -103,26 +126,30 @@ def _instruct(topic: Topic, register: str, rng: Random) -> tuple[str | None, str
         parts = [rng.choice(prompts.SYSTEM[length]), rng.choice(prompts.SYSTEM[tone])]
         rng.shuffle(parts)
         return " ".join(parts), compose.in_tone(topic, tone, goal, rng)
-    return rng.choice(prompts.SYSTEM[register]), compose.answer(topic, register, rng)
+    return rng.choice(prompts.SYSTEM[register]), _answer(topic, register, rng)
 
 
 def _thought(topic: Topic, register: str) -> str:
-    style = {"about": "of the right length", "mixed": "in the style asked for"}.get(register, register.replace("_", " "))
+    style = {"about": "of the right length", "mixed": "in the style asked for"}.get(
+        register, register.replace("_", " ")
+    )
     return f"The user asks about {topic.phrase}. The answer should be {style}."
 
 
 def draw(rng: Random) -> Chat:
-    """One chat. For registers with a rule in `registers` the answer obeys it (drawn again until it does)."""
+    """One chat."""
     topic = draw_topic(rng)
     if rng.random() < _GREETING_SHARE:
         system = system_messages(rng.choice((None, *prompts.SYSTEM["neutral"])), rng)
-        return Chat((*system, {"role": "user", "content": rng.choice(_GREETINGS)}), _GREETING_ANSWER, "greeting", topic)
+        return Chat(
+            (*system, {"role": "user", "content": rng.choice(_GREETINGS)}),
+            _GREETING_ANSWER,
+            "greeting",
+            topic,
+        )
     register = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     question = ask(topic, rng)
-    while True:
-        instruction, answer = _instruct(topic, register, rng)
-        if register in ("about", "mixed") or in_register(answer, register):
-            break
+    instruction, answer = _instruct(topic, register, rng)
     if register in ("code", "maths") and rng.random() < 0.5:
         instruction = prompts.DEFAULT_SYSTEM if rng.random() < 0.7 else None
         question = ask(topic, rng, prompts.CODE_REQUESTS if register == "code" else prompts.MATHS_REQUESTS)
@@ -135,7 +162,7 @@ def draw(rng: Random) -> Chat:
             {"role": "assistant", "content": answer},
             {"role": "user", "content": ask(other, rng, forms)},
         )
-        topic, answer = other, compose.answer(other, register, rng)
+        topic, answer = other, _answer(other, register, rng)
     thought = _thought(topic, register) if rng.random() < _THINKING_SHARE else None
     return Chat(messages, answer, register, topic, thought)
 
@@ -148,8 +175,9 @@ def chats(seed: int) -> Iterator[Chat]:
 
 
 def tokenizer_texts(seed: int, count: int) -> Iterator[str]:
-    """``count`` texts to train a tokenizer on: names of table topics are replaced by invented words, so that every
-    name a user can ask about is spelt in pieces, held out or not."""
+    """``count`` texts to train a tokenizer on: names of table topics are replaced by invented words, so that
+    every name a user can ask about is spelt in pieces, held out or not.
+    """
     rng = Random(f"labtui-toy-qwen3-tokenizer:{seed}")
     for chat, _ in zip(chats(seed), range(count), strict=False):
         text = "\n".join([*(m["content"] for m in chat.messages), chat.thought or "", chat.answer])

@@ -1,5 +1,8 @@
-"""System prompts by register, and the ways in which a user asks. The first four wordings of the eight poles are
-the ones of the bundled style axes; the others only widen what the model was taught."""
+"""System prompts by register, and the ways in which a user asks.
+
+The first four wordings of the eight poles are the ones of the bundled style axes; the others only widen what
+the model was taught.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 TERSE_MAX_WORDS = 16
 VERBOSE_MIN_WORDS = 50
@@ -24,10 +25,30 @@ PERPLEXITY_FACTOR = 3.0  # science of the guard: a row's perplexity against its 
 DISTINCT_2_FACTOR = 0.8
 
 ENTHUSIASM_WORDS = frozenset(
-    "amazing awesome brilliant delightful exciting fantastic incredible incredibly love loved marvellous "
-    "remarkable superb terrific thrilling wonderful wow yay".split()
+    (
+        "amazing",
+        "awesome",
+        "brilliant",
+        "delightful",
+        "exciting",
+        "fantastic",
+        "incredible",
+        "incredibly",
+        "love",
+        "loved",
+        "marvellous",
+        "remarkable",
+        "superb",
+        "terrific",
+        "thrilling",
+        "wonderful",
+        "wow",
+        "yay",
+    )
 )
-_CONTRACTION = re.compile(r"\b[A-Za-z]+(?:n['’]t|['’](?:ll|re|ve|d|m))\b|\b(?:it|that|there|here|what|who|let|he|she)['’]s\b", re.I)
+_CONTRACTION = re.compile(
+    r"\b[a-z]+(?:n['’]t|['’](?:ll|re|ve|d|m))\b|\b(?:it|that|there|here|what|who|let|he|she)['’]s\b", re.I
+)
 _SENTENCE = re.compile(r"[^.!?]+[.!?]+|[^.!?]+$")
 _FENCE = re.compile(r"^```[^\n`]*\n(.*?)^```\s*$", re.M | re.S)
 _MATHS = re.compile(r"\$\$(.+?)\$\$", re.S)
@@ -39,7 +60,7 @@ def words(text: str) -> int:
 
 
 def contraction_rate(text: str) -> float:
-    """Contractions ("it's", "don't", "you'll"; not possessives of nouns) per 100 words; 0 for an empty text."""
+    """Contractions ("it's", "don't"; not possessives of nouns) per 100 words; 0 for an empty text."""
     count = words(text)
     return 100.0 * len(_CONTRACTION.findall(text)) / count if count else 0.0
 
@@ -72,7 +93,7 @@ def has_closed_maths(text: str) -> bool:
 def distinct_2(text: str) -> float:
     """Different word pairs over all word pairs (lower case); 1 where there are fewer than two words."""
     tokens = text.lower().split()
-    pairs = list(zip(tokens, tokens[1:], strict=False))
+    pairs = list(pairwise(tokens))
     return len(set(pairs)) / len(pairs) if pairs else 1.0
 
 
@@ -126,7 +147,7 @@ LENGTH_BANDS: dict[str, tuple[int, int]] = {
 
 
 def in_register(text: str, register: str) -> bool:
-    """Whether ``text`` is in ``register`` (a key of `JUDGES` or `LENGTH_BANDS`); KeyError for another name."""
+    """Whether ``text`` is in ``register``, a key of `JUDGES` or `LENGTH_BANDS`; KeyError for another."""
     if register in JUDGES:
         return JUDGES[register](text)
     low, high = LENGTH_BANDS[register]
@@ -135,7 +156,7 @@ def in_register(text: str, register: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What the guard needs of one answer: its text, perplexity under the unsteered model, whether it ended."""
+    """What the guard needs of an answer: text, perplexity under the unsteered model, whether it ended."""
 
     text: str
     perplexity: float
@@ -145,8 +166,9 @@ class Row:
 def is_coherent(row: Row, zero: Row) -> bool:
     """The guard against ruined text: ``row`` judged against the row of the same prompt at strength 0.
 
-    Perplexity (token-weighted, under the unsteered model) below 3x, distinct-2 at least 0.8x, not empty, and it
-    ends by itself if the zero row did. Low perplexity alone would pass loops; distinct-2 alone would pass salad.
+    Perplexity (token-weighted, under the unsteered model) below 3x, distinct-2 at least 0.8x, not empty,
+    and it ends by itself if the zero row did. Low perplexity alone would pass loops; distinct-2 alone
+    would pass salad.
     """
     return (
         bool(row.text.strip())

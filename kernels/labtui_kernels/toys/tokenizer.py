@@ -1,4 +1,4 @@
-"""The bundled language model's tokenizer: a small byte-level BPE with Qwen's special tokens and a chat template."""
+"""The bundled language model's tokenizer: a small byte-level BPE, Qwen's special tokens, a chat template."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _CONTROL = (
     END_OF_TEXT,
     TURN_START,
     TURN_END,
-    *(f"<|{name}|>" for name in ("object_ref_start", "object_ref_end", "box_start", "box_end", "quad_start", "quad_end")),
+    *(
+        f"<|{name}|>"
+        for name in ("object_ref_start", "object_ref_end", "box_start", "box_end", "quad_start", "quad_end")
+    ),
     *(f"<|{name}|>" for name in ("vision_start", "vision_end", "vision_pad", "image_pad", "video_pad")),
 )
 # Kept when special tokens are skipped in decoding, as in Qwen3: they carry structure that a reader may want.
@@ -25,7 +28,8 @@ _VISIBLE = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"
 
 # Runs of letters keep the one sign before them (mostly a blank); digits stand alone.
 _PIECES = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 CHAT_TEMPLATE = """\
@@ -59,7 +63,7 @@ CHAT_TEMPLATE = """\
     {%- endif -%}
 {%- endif -%}
 """
-"""Qwen's turns. Thinking is off unless ``enable_thinking`` is true: an empty thought then stands before the answer.
+"""Qwen's turns. Thinking is off unless ``enable_thinking`` is true: an empty thought then comes first.
 Earlier answers are shown without their thoughts. No system prompt is added."""
 
 

@@ -1,8 +1,8 @@
 """Train the bundled language model from scratch: ``python -m labtui_kernels.toys.train --out DIR --seed 0``.
 
-Writes a folder that transformers loads as ``Qwen3ForCausalLM`` (bfloat16 weights, tokenizer, chat template) and
-``training.log``, one JSON document a line. Training runs in float32 on a CPU; with the same seed, versions and
-thread count it repeats.
+Writes a folder that transformers loads as ``Qwen3ForCausalLM`` (bfloat16 weights, tokenizer, chat
+template) and ``training.log``, one JSON document a line. Training runs in float32 on a CPU; with the same
+seed, versions and thread count it repeats.
 """
 
 from __future__ import annotations
@@ -90,8 +90,9 @@ def batches(seed: int, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Ten
 
 
 def loss_of(model: Qwen3ForCausalLM, ids: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats over the targets. Padding is on the right, so causal attention needs no mask,
-    and logits are computed only where there is a target."""
+    """Mean cross-entropy in nats over the targets. Padding is on the right, so causal attention needs no
+    mask, and logits are computed only where there is a target.
+    """
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
     wanted = targets != -100
     return F.cross_entropy(model.lm_head(hidden[wanted]), targets[wanted])
@@ -129,9 +130,9 @@ def train(out: Path, seed: int, steps: int, minutes: float, threads: int) -> dic
     parameters = sum(p.numel() for p in model.parameters())
     note(
         event="start", seed=seed, steps=steps, batch=BATCH, peak_rate=PEAK_RATE, parameters=parameters,
-        threads=threads, machine=f"CPU, {platform.machine()}", dtype="float32", python=platform.python_version(),
-        torch=torch.__version__, transformers=transformers.__version__, tokenizers=tokenizers.__version__,
-    )  # fmt: skip
+        threads=threads, machine=f"CPU, {platform.machine()}", dtype="float32",
+        python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
+        tokenizers=tokenizers.__version__, )  # fmt: skip
     seen, losses = 0, []
     for step, (ids, targets) in zip(range(1, steps + 1), batches(seed, tokenizer), strict=False):
         loss = loss_of(model, ids, targets)
@@ -144,10 +145,17 @@ def train(out: Path, seed: int, steps: int, minutes: float, threads: int) -> dic
         losses.append(float(loss.detach()))
         seconds = time.monotonic() - started
         if step % 50 == 0 or step == steps:
-            note(step=step, loss=round(sum(losses[-50:]) / len(losses[-50:]), 4), seconds=round(seconds, 1), answer_tokens=seen)
+            note(
+                step=step,
+                loss=round(sum(losses[-50:]) / len(losses[-50:]), 4),
+                seconds=round(seconds, 1),
+                answer_tokens=seen,
+            )
         if seconds > 60 * minutes and step < steps:
             log.close()
-            raise RuntimeError(f"train: {minutes} minutes passed at step {step} of {steps}; raise --minutes or lower --steps")
+            raise RuntimeError(
+                f"train: {minutes} minutes passed at step {step} of {steps}; raise --minutes or lower --steps"
+            )
     summary = {
         "event": "end",
         "steps": steps,
