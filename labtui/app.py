@@ -29,6 +29,8 @@ from labtui.screens.steer import Steer
 from labtui.screens.sweep import Sweep
 
 if TYPE_CHECKING:
+    from labtui_sessions.fields import JobView
+
     from labtui.options import Target
 
 HERE = Path(__file__).parent
@@ -67,6 +69,7 @@ class LabApp(AppActions, App[None]):
         self.said = ""
         self.details: dict[str, dict[str, Any]] = {}
         self.references: dict[str, float] = {}
+        self.wanted_direction = ""
         self._asked: set[str] = set()
         self._first, self._wanted_theme = first, theme
         self.pump = Pump(self._paint, self.set_timer, Rates.suited(low_bandwidth=low_bandwidth))
@@ -108,8 +111,6 @@ class LabApp(AppActions, App[None]):
         first = self._first or ("steer" if self.source is not None else "home")
         if first != self.current_mode:
             self.switch_mode(first)
-        if self.kernel is not None:
-            self.learn()
         self.set_interval(1.0, self._tick)
 
     def _listen_to_signals(self) -> None:
@@ -144,7 +145,6 @@ class LabApp(AppActions, App[None]):
         kernel.on_change(self.pump.changed)
         if before is not None and before is not kernel:
             self.run_worker(before.close(), exit_on_error=False)
-        self.learn()
         self.pump.now()
 
     def open_replay(self, player: Player) -> None:
@@ -204,11 +204,15 @@ class LabApp(AppActions, App[None]):
             self.said = ""
             self.pump.changed()
 
-    def learn(self) -> None:
-        """Ask for what the pickers show beside their names: reference norms, and every direction's norms."""
-        kernel = self.kernel
-        if kernel is None:
-            return
+    def use_direction(self, name: str) -> None:
+        """Go to Steer with a direction chosen."""
+        self.wanted_direction = name
+        self.action_show_screen("steer")
+        self.pump.now()
+
+    def show_screen_of(self, job: JobView) -> None:
+        """Go to the screen that shows a job."""
+        self.action_show_screen("sweep" if job.kind == "sweep" else "steer")
 
     def want_detail(self, name: str) -> None:
         """Ask once for an artifact's details; the pickers show them when they come."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from labtui_sessions.state import SessionState
 
 Changed = Callable[[], None]
+SOON = 0.002
+"""Shortest wait in seconds before a paint: changes that come together are painted together."""
 
 
 class Source(SessionSource, Protocol):
@@ -192,7 +194,7 @@ class Pump:
         if self._waiting or self.frozen:
             return
         self._waiting = True
-        self.later(max(0.0, self._last + 1 / self.rates.text - self.clock()), self._due)
+        self.later(max(SOON, self._last + 1 / self.rates.text - self.clock()), self._due)
 
     def _due(self) -> None:
         self._waiting = False
@@ -209,7 +211,7 @@ class Pump:
         self.paint(charts)
         if not charts:
             self._owed = self._waiting = True
-            self.later(self._last_chart + 1 / self.rates.chart - moment, self._due)
+            self.later(max(SOON, self._last_chart + 1 / self.rates.chart - moment), self._due)
 
     def thaw(self) -> None:
         """Paint what was held back."""

@@ -25,6 +25,7 @@ from labtui.widgets.chart import Chart, Plot, Series
 from labtui.widgets.dialog import Choice
 from labtui.widgets.knob import Knob, Reading, Scale
 from labtui.widgets.lists import Choices
+from labtui.widgets.numbers import numbers
 from labtui.widgets.options import OptionsForm
 from labtui.widgets.panel import Panel
 from labtui.widgets.prompt import Prompt
@@ -107,6 +108,11 @@ class Steer(SteerActions):
         job = last_job(state, "generate", "patch")
         if job is not None and (not source.live or not self.touched) and job.spec:
             self.draft = Draft.from_spec(job.spec)
+        if self.app.wanted_direction:
+            name, self.app.wanted_direction = self.app.wanted_direction, ""
+            self.draft, self.touched = self.draft.with_direction(name), True
+        for term in self.draft.terms:
+            self.want_detail(term.direction)
         self._project_pickers(state)
         self._project_draft(state)
         self._project_arms(state, job)
@@ -128,7 +134,7 @@ class Steer(SteerActions):
         choices = [Choice(name, name, self._about(name)) for name in metas]
         if self.app.live:
             made = {str(meta.get("style", "")) for meta in metas.values()} | set(metas)
-            choices += [Choice(STYLE + s, f"+ {s}", "make from the bundled style") for s in self.app.style_names
+            choices += [Choice(STYLE + s, f"+ {s}", "make it") for s in self.app.style_names
                         if s not in made]  # fmt: skip
         picker = self.query_one("#direction-list", Choices)
         picker.show(choices)
@@ -136,9 +142,9 @@ class Steer(SteerActions):
             picker.select(self.draft.direction)
         self.query_one("#directions", Panel).note(self.draft.direction or f"{len(metas)} stored")
         detail = self.app.details.get(self.draft.direction, {})
-        references = {**self.app.references, **_numbers(detail.get("references"))}
+        references = {**self.app.references, **numbers(detail.get("references"))}
         self.query_one(SiteTree).show(self.shape, frozenset(self.draft.site), references,
-                                      frozenset(_numbers(detail.get("norms"))))  # fmt: skip
+                                      frozenset(numbers(detail.get("norms"))))  # fmt: skip
         self.query_one("#sites", Panel).note("norm = reference" if references else "")
 
     def _about(self, name: str) -> str:
@@ -146,12 +152,12 @@ class Steer(SteerActions):
         if not detail:
             return ""
         site = str(self.draft.site[0]) if self.draft.site else ""
-        norm = _numbers(detail.get("norms")).get(site)
-        half = _numbers(detail.get("split_half")).get(site)
+        norm = numbers(detail.get("norms")).get(site)
+        half = numbers(detail.get("split_half")).get(site)
         parts = [f"|{norm:.3g}|"] if norm is not None else ["not at this site"] if site else []
         if half is not None:
             parts.append(f"split-half {half:.2f}")
-        return " ".join(parts) or f"{len(_numbers(detail.get('norms')))} sites"
+        return " ".join(parts) or f"{len(numbers(detail.get('norms')))} sites"
 
     def _project_draft(self, state: SessionState) -> None:
         draft = self.draft
@@ -187,8 +193,8 @@ class Steer(SteerActions):
             return Scale()
         site = str(term.sites[0])
         detail = self.app.details.get(term.direction, {})
-        vector = _numbers(detail.get("norms")).get(site)
-        reference = _numbers(detail.get("references")).get(site, self.app.references.get(site))
+        vector = numbers(detail.get("norms")).get(site)
+        reference = numbers(detail.get("references")).get(site, self.app.references.get(site))
         if vector is None:
             vector, known = _from_rows(state, term.direction, site)
             reference = reference if reference is not None else known
@@ -319,16 +325,6 @@ def _points(tried: Sequence[Tried], name: str) -> tuple[tuple[float, float], ...
         if value is not None and one.alpha is not None:
             sums.setdefault(round(one.alpha, 4), []).append(float(value))
     return tuple((x, sum(values) / len(values)) for x, values in sorted(sums.items()))
-
-
-def _numbers(value: object) -> dict[str, float]:
-    """The entries of a map that are numbers; reference norms may be given as a map with ``median``."""
-    found: dict[str, float] = {}
-    for key, item in value.items() if isinstance(value, dict) else ():
-        number = item.get("median") if isinstance(item, dict) else item
-        if isinstance(number, (int, float)) and not isinstance(number, bool):
-            found[str(key)] = float(number)
-    return found
 
 
 def _from_rows(state: SessionState, direction: str, site: str) -> tuple[float | None, float | None]:

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from labtui.projection import KernelCard, Link, SessionCard, Source, Start
 from labtui_artifacts.errors import LabError, Unreachable
 from labtui_sessions.events import Event
 from labtui_sessions.source import RowText, collect_row
 from labtui_sessions.state import SessionState, reduce
 from labtui_sessions.tables import Page, Tables
-
-from labtui.projection import KernelCard, Link, SessionCard, Source, Start
 
 T0 = 1_760_000_000.0
 """Time of the first event: fixed, so that screens are the same on every run."""
@@ -54,7 +53,9 @@ class FakeKernel:
         self.telemetry: dict[str, Any] = {}
         self.events: list[Event] = []
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.answers: dict[str, Any] = {"tokens": {"pieces": PIECES, "content": CONTENT, "ids": [], "text": ""}}
+        self.answers: dict[str, Any] = {
+            "tokens": {"pieces": PIECES, "content": CONTENT, "ids": [], "text": ""}
+        }
         self.retried = 0
         self.closed = False
         self._tables = Tables()
@@ -120,7 +121,9 @@ class FakeKernel:
 
     def opened(self) -> FakeKernel:
         """A session that was just opened, the model still loading."""
-        self.emit("session.opened", id="20260101-toy", title="mutex", kernel=self.name, versions={}, created=T0)
+        self.emit(
+            "session.opened", id="20260101-toy", title="mutex", kernel=self.name, versions={}, created=T0
+        )
         self.emit("kernel.state", state="loading", detail="reading weights", progress=0.45)
         return self
 
@@ -130,7 +133,12 @@ class FakeKernel:
         self.emit("model.ready", info=INFO)
         self.emit("kernel.state", state="ready")
         for name in directions:
-            self.emit("artifact.saved", name=name, kind="direction", meta={"method": "mean-difference", "style": name})
+            self.emit(
+                "artifact.saved",
+                name=name,
+                kind="direction",
+                meta={"method": "mean-difference", "style": name},
+            )
         return self
 
     def generate(self, job: str = "j1", spec: dict[str, Any] | None = None) -> None:
@@ -178,7 +186,9 @@ class FakeKernel:
 class FakeLobby:
     """A machine with the kernels and sessions that a test puts there."""
 
-    def __init__(self, kernels: list[KernelCard] | None = None, sessions: list[SessionCard] | None = None) -> None:
+    def __init__(
+        self, kernels: list[KernelCard] | None = None, sessions: list[SessionCard] | None = None
+    ) -> None:
         self.cards, self.saved = kernels or [], sessions or []
         self.started: list[Start] = []
         self.stopped: list[str] = []
