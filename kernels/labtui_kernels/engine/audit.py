@@ -111,11 +111,16 @@ class Auditor:
         for name, parameter in now.items():
             before = self._marks.get(name)
             after = _mark(parameter, deep)
-            if before is None or (before.version, before.address, before.sample) != (
-                after.version,
-                after.address,
-                after.sample,
-            ) or (deep and before.digest != after.digest):
+            if (
+                before is None
+                or (before.version, before.address, before.sample)
+                != (
+                    after.version,
+                    after.address,
+                    after.sample,
+                )
+                or (deep and before.digest != after.digest)
+            ):
                 yield name
 
 

@@ -175,24 +175,22 @@ class Batch:
         free = self.slots - len(self._lanes)
         if self._lanes and free < min(self.slots // 8, sum(track.lanes for track in self._waiting)):
             return None
-        return form_group(self._waiting, free, self._forward)
+        return form_group(self._waiting, free, self._forward, alone=not self._lanes)
 
     def _shrink(self, error: torch.OutOfMemoryError) -> None:
         """The device is out of memory: free the cache, halve the slots, and let all rows wait again.
 
-        They are prefilled anew, answers so far included, so nothing is emitted twice or lost. A row that has
-        failed alone cannot be helped: JobFailed.
+        They are prefilled anew, answers so far included, so nothing is emitted twice or lost. JobFailed when a row
+        fails alone in a batch that has room for no other.
         """
         inside = [track for track in self._tracks() if track not in self._waiting]
-        if len(inside) <= 1:
-            lengths = f"{len(inside[0].ids)} tokens" if inside else "no tokens"
+        if self.slots <= sum(track.lanes for track in inside[:1]) and len(inside) <= 1:
+            length = len(inside[0].ids) if inside else 0
             raise JobFailed(
-                f"out of device memory with a single row of {lengths}: use a shorter prompt, a smaller dtype, "
-                "or quantize the model"
+                f"out of device memory with a single row of {length} tokens: use a shorter prompt, "
+                "a smaller dtype, or quantize the model"
             ) from error
-        self.slots = max(
-            sum(track.lanes for track in inside) // 2, max(track.lanes for track in self._tracks())
-        )
+        self.slots = max(1, self.slots // 2)
         self._waiting.extendleft(reversed(inside))
         self._group, self._cache, self._arranged = None, None, None
         self._lanes.clear()
@@ -249,7 +247,7 @@ class Batch:
 
     def _enter(self, track: Track, group: Group) -> None:
         if self._cache is None:
-            self._cache = self._forward.cache(self.slots, track.room)
+            self._cache = self._forward.cache(max(self.slots, track.lanes), track.room)
         for lane in track.as_lanes():
             self._cache.fit(track.room, len(self._lanes), self._forward.context_length)
             self._cache.take(len(self._lanes), group.cache, group.entry_of(lane), track.position)

@@ -67,8 +67,8 @@ def slots_that_fit(forward: Forward, tokens: int, free: int | None = None, most:
     fit = int(free * (1 - KEEP)) // each - 1
     if fit < 1:
         raise UsageError(
-            f"no room for one row of {tokens} tokens: it needs {2 * each / 1e6:.0f} MB of cache and {free / 1e6:.0f} MB "
-            "are free; use shorter rows, a smaller dtype or another device"
+            f"no room for one row of {tokens} tokens: it needs {2 * each / 1e6:.0f} MB of cache and "
+            f"{free / 1e6:.0f} MB are free; use shorter rows, a smaller dtype or another device"
         )
     return min(fit, most)
 

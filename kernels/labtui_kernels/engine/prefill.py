@@ -84,14 +84,15 @@ class Group:
         return max(64, width // 64 * 64) if forward.hybrid else width
 
 
-def form_group(waiting: deque[Track], free: int, forward: Forward) -> Group | None:
-    """Take rows from the front of ``waiting`` that fit into ``free`` slots and one chunk, or a single long
-    one.
+def form_group(waiting: deque[Track], free: int, forward: Forward, alone: bool) -> Group | None:
+    """Take rows from the front of ``waiting`` that fit into ``free`` slots and one chunk, or a single long one.
 
-    Rows that do not fit beside the first one stay where they are. None when the first row finds no slots.
+    Rows that do not fit beside the first one stay where they are. None when the first row finds no slots; when
+    the batch is otherwise empty (``alone``) it is given what it needs.
     """
-    if not waiting or waiting[0].lanes > free:
+    if not waiting or (waiting[0].lanes > free and not alone):
         return None
+    free = max(free, waiting[0].lanes)
     known: dict[object, int] = {}
     entries: list[Entry] = []
     takers: list[tuple[Track, list[int]]] = []
