@@ -6,9 +6,12 @@ them can say something that the others do not. A test presses every key of every
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 
+from labtui_artifacts.errors import UsageError
 from textual.binding import Binding
 
 SCREENS = ("home", "steer", "sweep", "shelf", "sessions")
@@ -105,35 +108,35 @@ ACTIONS: tuple[Action, ...] = (
     _a("app.low", "Low bandwidth on or off", "f8", "low_bandwidth", "fewer chart frames, no animation", anywhere=True),
     _a("app.quit", "Leave labtui", "q ctrl+q", "quit", "the kernel goes on without you", anywhere=True),
     # home
-    _a("home.open", "Attach or open", "enter", "open", "attach to the kernel, or replay the session, under the cursor",
+    _a("home.open", "Attach or replay", "enter", "open", "attach to the kernel, or replay the session, under the cursor",
        foot=1, palette=False),
-    _a("home.start", "Start a kernel", "s", "start_kernel", "choose a model, a precision and a device", foot=2),
-    _a("home.toy", "Start the bundled toy", "b", "start_toy", "a small Qwen3 that ships with labtui, on the CPU",
+    _a("home.start", "Start", "s", "start_kernel", "choose a model, a precision and a device", foot=2),
+    _a("home.toy", "Bundled toy", "b", "start_toy", "a small Qwen3 that ships with labtui, on the CPU",
        foot=3),
-    _a("home.stop", "Stop the kernel", "X", "stop_kernel", "ends the process; its session stays", foot=4),
-    _a("home.refresh", "Look again", "r", "refresh_list", "list kernels and sessions anew", foot=5),
+    _a("home.stop", "Stop", "X", "stop_kernel", "ends the process; its session stays", foot=4),
+    _a("home.refresh", "Refresh", "r", "refresh_list", "list kernels and sessions anew", foot=5),
     # steer
     _a("steer.run", "Run", "ctrl+r r", "run", "generate the plain and the steered answer", foot=1, live=True,
        anywhere=True),
     _a("steer.stop", "Break off", "b", "stop", "stop the answers that are being written", foot=6, live=True),
-    _a("steer.prompt", "Write the prompt", "i", "focus_panel('prompt')", "enter runs, ctrl+j breaks a line, esc leaves",
+    _a("steer.prompt", "Prompt", "i", "focus_panel('prompt')", "write it; enter runs, ctrl+j breaks a line",
        foot=2),
-    _a("steer.system", "Write the system prompt", "I", "focus_panel('system')", "what the model is told to be"),
-    _a("steer.prefill", "Write the answer's beginning", "f", "focus_panel('prefill')",
-       "the model goes on from these words"),
-    _a("steer.sites", "Choose a site", "s", "focus_panel('sites')", "where in the model the edit applies", foot=3),
-    _a("steer.directions", "Choose a direction", "d", "focus_panel('directions')", "what the edit adds", foot=4),
-    _a("steer.edits", "Write the edits", "e", "focus_panel('edits')", "the whole expression: 2.0*terse@llm.4@generated",
+    _a("steer.system", "System prompt", "I", "focus_panel('system')", "what the model is told to be"),
+    _a("steer.prefill", "Prefill", "f", "focus_panel('prefill')",
+       "the answer begins with these words"),
+    _a("steer.sites", "Site", "s", "focus_panel('sites')", "choose where in the model the edit applies", foot=3),
+    _a("steer.directions", "Direction", "d", "focus_panel('directions')", "choose what the edit adds", foot=4),
+    _a("steer.edits", "Edits", "e", "focus_panel('edits')", "the whole expression: 2.0*terse@llm.4@generated",
        foot=5),
     _a("steer.options", "Sampling and length", "o", "focus_panel('options')", "temperature, seed, length, resamples"),
     _a("steer.tokens", "Tokens", "t", "focus_panel('tokens')", "the prompt as the model gets it; read and edited marked"),
     _a("steer.chart", "Chart", "v", "focus_panel('chart')", "words and perplexity over the strengths tried"),
     _a("steer.history", "History", "H", "focus_panel('history')", "every prompt of this session; enter takes it up"),
-    _a("steer.finer", "Strength down a little", "comma", "nudge(-1, 'fine')", "also while the answer streams",
+    _a("steer.finer", "Less", "comma", "nudge(-1, 'fine')", "also while the answer streams",
        foot=7),
-    _a("steer.more", "Strength up a little", "full_stop", "nudge(1, 'fine')", "also while the answer streams", foot=8),
-    _a("steer.coarser", "Strength down a lot", "less_than_sign", "nudge(-1, 'coarse')", "five steps at once"),
-    _a("steer.most", "Strength up a lot", "greater_than_sign", "nudge(1, 'coarse')", "five steps at once"),
+    _a("steer.more", "More", "full_stop", "nudge(1, 'fine')", "strength one step up, also while it streams", foot=8),
+    _a("steer.coarser", "Much less", "less_than_sign", "nudge(-1, 'coarse')", "five steps at once"),
+    _a("steer.most", "Much more", "greater_than_sign", "nudge(1, 'coarse')", "five steps at once"),
     _a("steer.zero", "Strength to zero", "0", "zero", "the steered arm then equals the plain one"),
     _a("steer.negate", "Turn the direction round", "minus", "negate", "the same strength with the other sign"),
     _a("steer.unit", "Unit of the strength", "u", "unit", "α, absolute norm, or % of the reference norm"),
@@ -143,37 +146,37 @@ ACTIONS: tuple[Action, ...] = (
     _a("steer.turn", "Keep the answer as a turn", "plus", "keep_turn", "go on talking from the steered answer"),
     _a("steer.drop", "Drop the last turn", "underscore", "drop_turn", "go one turn back"),
     _a("steer.patch", "Patch an activation", "x", "patch", "take it from one arm, put it into the other", live=True),
-    _a("steer.again", "Again, one thing changed", "A", "again", "the same run with one setting different", foot=9,
+    _a("steer.again", "Again", "A", "again", "the same again with one thing changed", foot=9,
        live=True),
     _a("steer.make", "Make a direction", "D", "make_direction", "from a bundled style, at every site", live=True),
     # sweep
-    _a("sweep.run", "Run the sweep", "ctrl+r r", "run", "rows start at once; cells are saved as they finish", foot=1,
+    _a("sweep.run", "Run", "ctrl+r r", "run", "rows start at once; cells are saved as they finish", foot=1,
        live=True, anywhere=True),
-    _a("sweep.form", "Write the spec", "i", "focus_panel('form')", "prompts, directions, sites, strengths", foot=2),
+    _a("sweep.form", "Spec", "i", "focus_panel('form')", "prompts, directions, sites, strengths", foot=2),
     _a("sweep.table", "Table", "t", "focus_panel('table')", "the rows of the cells that are committed", foot=3),
     _a("sweep.chart", "Chart", "v", "focus_panel('chart')", "the outcome over strength, one line a site", foot=4),
-    _a("sweep.column", "Outcome on the chart", "c", "cycle_outcome", "words, perplexity, tokens", foot=5),
-    _a("sweep.hold", "Pause or resume the job", "P", "hold", "between two steps; nothing is lost", foot=6, live=True),
-    _a("sweep.stop", "Cancel the job", "b", "stop", "committed cells stay", foot=7, live=True),
+    _a("sweep.column", "Outcome", "c", "cycle_outcome", "what the chart shows: words, perplexity, …", foot=5),
+    _a("sweep.hold", "Pause", "P", "hold", "pause or resume the job; nothing is lost", foot=6, live=True),
+    _a("sweep.stop", "Cancel", "b", "stop", "cancel the job; committed cells stay", foot=7, live=True),
     # shelf
-    _a("shelf.mark", "Mark for comparing", "m space", "mark", "marked ones are in the cosine table", foot=1),
-    _a("shelf.algebra", "Make one by algebra", "a", "algebra", "0.5*terse - 0.2*formal", foot=2, live=True),
-    _a("shelf.make", "Make from a style", "D", "make_direction", "a bundled contrast, at every site", foot=3,
+    _a("shelf.mark", "Mark", "m space", "mark", "marked ones are in the cosine table", foot=1),
+    _a("shelf.algebra", "Algebra", "a", "algebra", "0.5*terse - 0.2*formal", foot=2, live=True),
+    _a("shelf.make", "Make", "D", "make_direction", "a bundled contrast, at every site", foot=3,
        live=True),
     _a("shelf.rename", "Rename", "e", "rename", "the name under the cursor", foot=4, live=True),
     _a("shelf.delete", "Delete", "delete X", "delete", "asks first", foot=5, live=True),
-    _a("shelf.use", "Use it in Steer", "enter", "use", "the direction under the cursor", foot=6, palette=False),
+    _a("shelf.use", "Steer with it", "enter", "use", "the direction under the cursor", foot=6, palette=False),
     # sessions
     _a("sessions.open", "Replay", "enter", "open", "the saved file or session under the cursor", foot=1,
        palette=False),
     _a("sessions.title", "Title", "e", "title", "give this session a title", foot=2, live=True),
     _a("sessions.tag", "Tag", "t", "tag", "add a tag; the same tag again takes it off", foot=3, live=True),
     _a("sessions.unnote", "Remove a note", "X", "remove_note", "the note under the cursor", live=True),
-    _a("sessions.file", "Open a file", "o", "open_file", "a session file from disk", foot=4),
+    _a("sessions.file", "File", "o", "open_file", "a session file from disk", foot=4),
     # replay
     _a("replay.play", "Play or pause", "space", "replay_play", "at the speed shown", foot=1),
-    _a("replay.back", "One event back", "left_square_bracket", "replay_step(-1)", "", foot=2),
-    _a("replay.next", "One event on", "right_square_bracket", "replay_step(1)", "", foot=3),
+    _a("replay.back", "Back", "left_square_bracket", "replay_step(-1)", "one event back", foot=2),
+    _a("replay.next", "On", "right_square_bracket", "replay_step(1)", "one event on", foot=3),
     _a("replay.rewind", "A twentieth back", "left_curly_bracket", "replay_leap(-1)", ""),
     _a("replay.forward", "A twentieth on", "right_curly_bracket", "replay_leap(1)", ""),
     _a("replay.slower", "Slower", "less_than_sign", "replay_speed(-1)", "half the speed", foot=4),
@@ -199,6 +202,23 @@ ACTIONS: tuple[Action, ...] = (
        anywhere=True),
     _a("dialog.close", "Close", "escape", "close", "nothing is changed", foot=2, palette=False),
 )  # fmt: skip
+
+
+def rebind(keys: Mapping[str, str]) -> None:
+    """Take the user's keys (action id to keys, space between several) instead of the table's.
+
+    Called before the screens are imported, whose bindings are made from the table. Raises UsageError for an
+    action that does not exist.
+    """
+    global ACTIONS
+    known = {action.id for action in ACTIONS}
+    for id in keys:
+        if id not in known:
+            near = get_close_matches(id, known, 1)
+            hint = f", did you mean {near[0]}" if near else ""
+            raise UsageError(f"config file, keys: there is no action {id!r}{hint}")
+    ACTIONS = tuple(replace(a, keys=tuple(keys[a.id].split())) if a.id in keys else a for a in ACTIONS)
+    by_scope.cache_clear()
 
 
 @cache

@@ -16,8 +16,8 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding
 from textual.screen import Screen
 
-from labtui import clipboard, themes
-from labtui.actions import ACTIONS, SCREENS, bindings, live_only
+from labtui import actions, clipboard, themes
+from labtui.actions import SCREENS, bindings, live_only
 from labtui.app_actions import AppActions
 from labtui.projection import Kernel, Lobby, Pump, Rates, Source, need, one_line
 from labtui.replaying import Player
@@ -232,7 +232,7 @@ class LabApp(AppActions, App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         here = self.lab_screen
-        for action in ACTIONS:
+        for action in actions.ACTIONS:
             if not action.palette or action.scope not in ("app", "replay", here.SCOPE if here else ""):
                 continue
             if (action.scope == "replay" and self.replay is None) or (action.live and not self.live):

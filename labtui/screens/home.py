@@ -76,7 +76,7 @@ class Home(BaseScreen):
             return
         attached = self.app.kernel.name if self.app.kernel is not None else ""
         grid.show(
-            ("", "name", "model", "state", "device", "memory", "clients", "up"),
+            ("", "name", "model", "state", "device", "memory", "apps", "up"),
             [(card.name, _cells(card, attached)) for card in self.kernels],
         )
         self.query_one("#kernels", Panel).note(f"{len(self.kernels)} running · enter attaches")
@@ -246,7 +246,7 @@ def _cells(card: KernelCard, attached: str) -> tuple[str | Text, ...]:
         state = f"{card.state} {card.progress:.0%}"
     memory = ""
     if card.memory_used is not None:
-        memory = _bytes(card.memory_used) + (f" of {_bytes(card.memory_total)}" if card.memory_total else "")
+        memory = _bytes(card.memory_used) + (f"/{_bytes(card.memory_total)}" if card.memory_total else "")
     return (
         "◆" if card.name == attached else " ", card.name, card.model,
         f"{'✕' if card.error else GLYPHS.get(card.state, '●')} {state}", card.device, right(memory),
@@ -289,4 +289,4 @@ def _bytes(count: float) -> str:
         if count < 1000:
             return f"{count:.0f} {unit}"
         count /= 1000
-    return f"{count:.1f} GB"
+    return f"{count:.3g} GB"

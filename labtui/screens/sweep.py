@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 OUTCOMES = ("words", "perplexity", "tokens", "kl", "distinct-2")
 """Columns that the chart can show over strength."""
 
-COLUMNS = ("direction", "site", "where", "strength", "strength_pct", "control", "prompt", "words", "tokens",
-           "perplexity", "finish")  # fmt: skip
-"""Columns shown in the table; ``text`` is read in the line below it."""
+COLUMNS = {
+    "site": "site", "strength": "strength", "strength_pct": "%", "words": "words", "tokens": "tokens",
+    "perplexity": "perplexity", "kl": "kl", "distinct-2": "distinct-2", "coherent": "coherent", "finish": "finish",
+    "control": "control", "direction": "direction", "where": "where", "prompt": "prompt",
+}  # fmt: skip
+"""Columns of the table and how they are headed; ``text`` is read in the line below it."""
 
 MOST = 2_000
 """Most rows read for the table and the chart."""
@@ -160,10 +163,12 @@ class Sweep(BaseScreen):
 
     def _project_table(self, job: JobView | None) -> None:
         grid = self.query_one("#cell-grid", Grid)
-        columns = [c for c in COLUMNS if any(r.get(c) not in (None, "") for r in self.rows)] or list(COLUMNS[:4])
+        columns = [c for c in COLUMNS if any(r.get(c) not in (None, "") for r in self.rows)] or list(COLUMNS)[:5]
         follow = not grid.has_focus
-        changed = grid.show(columns, [(str(i), tuple(_cell(c, r.get(c), r) for c in columns))
-                                      for i, r in enumerate(self.rows)])  # fmt: skip
+        changed = grid.show(
+            [COLUMNS[c] for c in columns],
+            [(str(i), tuple(_cell(c, r.get(c), r) for c in columns)) for i, r in enumerate(self.rows)],
+        )
         if changed and follow and self.rows:
             grid.move_cursor(row=len(self.rows) - 1, animate=False)
         self.query_one("#table", Panel).note(f"{len(self.rows)} rows" if self.rows else "empty")

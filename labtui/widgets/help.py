@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.table import Table
+from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
@@ -11,27 +13,26 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from labtui.actions import SCOPE_TITLES, Action, bindings, by_scope
+from labtui.actions import SCOPE_TITLES, bindings, by_scope
 from labtui.widgets.panel import Panel
 
 LETTERS = "asdfghjklqwertyuiopzxcvbnm"
 
 
-def text(scopes: Sequence[str], live: bool) -> Content:
+def text(scopes: Sequence[str], live: bool) -> Table:
     """The help of some scopes: a line an action, keys to the left; what needs a kernel says so when there is none."""
-    lines: list[Content] = []
-    for scope in scopes:
-        lines.append(Content.styled(SCOPE_TITLES[scope], "bold $accent"))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(style="dim")
+    for number, scope in enumerate(scopes):
+        if number:
+            table.add_row("", "", "")
+        table.add_row(Text(SCOPE_TITLES[scope], style="bold underline"), "", "")
         for action in by_scope(scope):
-            lines.append(_line(action, live))
-        lines.append(Content(""))
-    return Content("\n").join(lines[:-1])
-
-
-def _line(action: Action, live: bool) -> Content:
-    off = "  (needs a kernel)" if action.live and not live else ""
-    detail = f"  {action.help}" if action.help else ""
-    return Content.assemble((f"  {action.all_keys:<12}", "bold"), action.title, (detail + off, "$lab-dim"))
+            off = " (needs a kernel)" if action.live and not live else ""
+            table.add_row(Text(action.all_keys), Text(action.title), Text(action.help + off))
+    return table
 
 
 class HelpScreen(ModalScreen[None]):
@@ -48,7 +49,7 @@ class HelpScreen(ModalScreen[None]):
             box.border_title = "Keys"
             box.border_subtitle = "esc closes · ^p finds a command by name"
             with VerticalScroll(classes="help-scroll"):
-                yield Static(text(self.scopes, self._live), markup=False)
+                yield Static(text(self.scopes, self._live))
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()
@@ -74,10 +75,11 @@ class Jump(ModalScreen[str | None]):
     def __init__(self, panels: Sequence[Panel]) -> None:
         super().__init__()
         shown = [p for p in panels if p.id]
+        keys = {p.key for p in shown}
         taken: dict[str, Panel] = {}
         for panel in shown:
-            first = panel.key.lower() if panel.key.lower() in LETTERS and panel.key else ""
-            letter = first if first and first not in taken else next(c for c in LETTERS if c not in taken)
+            free = (c for c in LETTERS if c not in taken and c not in keys)
+            letter = panel.key if panel.key and panel.key not in taken else next(free)
             taken[letter] = panel
         self.targets = taken
 
@@ -96,5 +98,5 @@ class Jump(ModalScreen[str | None]):
 
     def on_key(self, event: events.Key) -> None:
         event.stop()
-        panel = self.targets.get((event.character or "").lower())
+        panel = self.targets.get(event.character or "")
         self.dismiss(panel.id if panel is not None else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.content import Content
 from textual.message import Message
@@ -146,6 +147,7 @@ class Grid(DataTable[Any]):
         self._all: tuple[tuple[str, tuple[str | Text, ...]], ...] = ()
         self._keys: list[str] = []
         self._needle = ""
+        self._widths: tuple[int, ...] = ()
 
     @property
     def current(self) -> str | None:
@@ -156,8 +158,12 @@ class Grid(DataTable[Any]):
         """Show rows of (key, cells); False when nothing changed. The cursor stays on its row."""
         if tuple(columns) == self._columns and tuple(rows) == self._all:
             return False
-        fresh = tuple(columns) != self._columns
         self._columns, self._all = tuple(columns), tuple(rows)
+        widths = tuple(
+            max([cell_len(name), *(cell_len(str(cells[i])) for _, cells in rows if i < len(cells))])
+            for i, name in enumerate(columns)
+        )
+        fresh, self._widths = (self._columns, widths) != (tuple(c.value for c in self.columns), self._widths), widths
         self._fill(fresh)
         return True
 
@@ -177,8 +183,8 @@ class Grid(DataTable[Any]):
         with self.prevent(DataTable.RowHighlighted):
             self.clear(columns=fresh)
             if fresh:
-                for name in self._columns:
-                    self.add_column(name, key=name)
+                for name, width in zip(self._columns, self._widths, strict=True):
+                    self.add_column(name, key=name, width=width)
             for key, cells in shown:
                 self.add_row(*cells, key=key)
             self._keys = [key for key, _ in shown]

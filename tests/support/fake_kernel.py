@@ -11,7 +11,7 @@ from labtui_artifacts.errors import LabError, Unreachable
 from labtui_sessions.events import Event
 from labtui_sessions.source import RowText, collect_row
 from labtui_sessions.state import SessionState, reduce
-from labtui_sessions.tables import Page, Tables
+from labtui_sessions.tables import Page, Tables, parse_conditions
 
 T0 = 1_760_000_000.0
 """Time of the first event: fixed, so that screens are the same on every run."""
@@ -108,7 +108,8 @@ class FakeKernel:
 
     async def page(self, table: str, start: int, stop: int, *, sort: str | None = None, descending: bool = False,
                    filter: str = "") -> Page:  # fmt: skip
-        return self._tables.page(table, start, stop, sort=sort, descending=descending, filter=filter)
+        return self._tables.page(table, start, stop, sort=sort, descending=descending,
+                                 conditions=parse_conditions(filter))
 
     async def row_text(self, key: str) -> RowText:
         job, _, row = key.partition("/")
