@@ -246,10 +246,13 @@ class Batch:
     # --- lanes -----------------------------------------------------------------------------------
 
     def _enter(self, track: Track, group: Group) -> None:
+        wanted, limit = max(self.slots, track.lanes), self._forward.context_length
         if self._cache is None:
-            self._cache = self._forward.cache(max(self.slots, track.lanes), track.room)
+            self._cache = self._forward.cache(wanted, track.room)
+        if self._cache.slots < wanted:
+            self._cache.resize(wanted, self._cache.capacity, len(self._lanes))
+        self._cache.fit(min(track.room, limit), len(self._lanes), limit)
         for lane in track.as_lanes():
-            self._cache.fit(track.room, len(self._lanes), self._forward.context_length)
             self._cache.take(len(self._lanes), group.cache, group.entry_of(lane), track.position)
             self._lanes.append(lane)
         self._arranged = None

@@ -1,7 +1,7 @@
 """Cache slots of our own: one slot a lane, filled from position 0, never padded inside.
 
-transformers sees an ordinary ``Cache``. Keys and values of all slots lie in one buffer ``[slots, capacity,
-heads, head_dim]`` per block, so a decode step writes one line per lane and reads a view; nothing is
+transformers sees an ordinary ``Cache``. Keys and values of all slots lie in one buffer ``[slots, heads,
+capacity, head_dim]`` per block, so a decode step writes one line per lane and reads a view; nothing is
 concatenated. Blocks with linear attention keep ``[slots, ...]`` convolution and recurrent states, of which
 the first lanes are lent to transformers for a step. Lanes in use are always the first ones: a lane that ends
 is overwritten by the last.
@@ -9,7 +9,7 @@ is overwritten by the last.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,15 +23,29 @@ GRAIN = 64
 class Write:
     """What the next forward pass writes: lanes [0, lanes), and for each the positions it processes.
 
-    ``rows`` is None when every lane writes the same positions [start, start + n) (a prefill); else, for one
-    position a lane, the line of each lane in the flattened buffer ``[slots * capacity]``. ``length``
-    positions are read back.
+    ``positions`` is None when every lane writes the same positions [start, start + n) (a prefill); else it holds
+    one position a lane. ``length`` positions are read back.
     """
 
     lanes: int = 0
     start: int = 0
     length: int = 0
-    rows: torch.Tensor | None = None
+    positions: torch.Tensor | None = None
+    _lines: dict[tuple[int, int, torch.device], torch.Tensor] = field(default_factory=dict)
+
+    def aim(self, lanes: int, start: int, length: int, positions: torch.Tensor | None) -> None:
+        self.lanes, self.start, self.length, self.positions = lanes, start, length, positions
+        self._lines.clear()
+
+    def lines(self, heads: int, capacity: int, device: torch.device) -> torch.Tensor:
+        """Where each lane and head writes in a buffer flattened to [slots * heads * capacity]; kept for the pass."""
+        found = self._lines.get((heads, capacity, device))
+        if found is None:
+            assert self.positions is not None
+            each = torch.arange(self.lanes * heads, device=device) * capacity
+            found = each + self.positions.to(device).repeat_interleave(heads)
+            self._lines[heads, capacity, device] = found
+        return found
 
 
 class KeyValueSlots(CacheLayerMixin):
@@ -46,32 +60,29 @@ class KeyValueSlots(CacheLayerMixin):
         self.values: torch.Tensor | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        def buffer(states: torch.Tensor) -> torch.Tensor:
-            _, heads, _, width = states.shape
-            return states.new_zeros(self.slots, self.capacity, heads, width)
-
-        self.keys, self.values = buffer(key_states), buffer(value_states)
+        """Empty buffers for states like these, ``[lanes, heads, n, head_dim]``."""
+        self.keys, self.values = self._buffer(key_states), self._buffer(value_states)
         self.is_initialized = True
+
+    def _buffer(self, like: torch.Tensor) -> torch.Tensor:
+        return like.new_zeros(self.slots, like.shape[1], self.capacity, like.shape[3])
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write ``[lanes, heads, n, head_dim]`` and return all ``length`` positions of those lanes, as
-        views.
-        """
+        """Write ``[lanes, heads, n, head_dim]``; return views of all ``length`` positions of those lanes."""
         if self.keys is None or self.values is None:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
         write = self.write
         for buffer, states in ((self.keys, key_states), (self.values, value_states)):
-            if write.rows is None:
+            if write.positions is None:
                 n = states.shape[2]
-                buffer[: write.lanes, write.start : write.start + n] = states.transpose(1, 2)
+                buffer[: write.lanes, :, write.start : write.start + n] = states
             else:
-                buffer.flatten(0, 1).index_copy_(0, write.rows.to(buffer.device), states.squeeze(2))
-        keys = self.keys[: write.lanes, : write.length].transpose(1, 2)
-        values = self.values[: write.lanes, : write.length].transpose(1, 2)
-        return keys, values
+                lines = write.lines(states.shape[1], self.capacity, buffer.device)
+                buffer.flatten(0, 2).index_copy_(0, lines, states.flatten(0, 2))
+        return self.keys[: write.lanes, :, : write.length], self.values[: write.lanes, :, : write.length]
 
     def resize(self, slots: int, capacity: int, lanes: int) -> None:
         """New buffers of that size, with the first ``lanes`` lanes kept."""
@@ -80,9 +91,9 @@ class KeyValueSlots(CacheLayerMixin):
             return
 
         def resized(buffer: torch.Tensor) -> torch.Tensor:
-            fresh = buffer.new_zeros(slots, capacity, *buffer.shape[2:])
-            keep = min(buffer.shape[1], capacity)
-            fresh[:lanes, :keep] = buffer[:lanes, :keep]
+            fresh = self._buffer(buffer)
+            keep = min(buffer.shape[2], capacity)
+            fresh[:lanes, :, :keep] = buffer[:lanes, :, :keep]
             return fresh
 
         self.keys, self.values = resized(self.keys), resized(self.values)
@@ -91,13 +102,10 @@ class KeyValueSlots(CacheLayerMixin):
         """Copy the first ``length`` positions of lane ``index`` of ``other`` into ``lane``."""
         assert other.keys is not None and other.values is not None
         if self.keys is None or self.values is None:
-            self.keys, self.values = (
-                source.new_zeros(self.slots, self.capacity, *source.shape[2:])
-                for source in (other.keys, other.values)
-            )
-            self.is_initialized = True
-        self.keys[lane, :length] = other.keys[index, :length]
-        self.values[lane, :length] = other.values[index, :length]
+            self.lazy_initialization(other.keys, other.values)
+        assert self.keys is not None and self.values is not None
+        self.keys[lane, :, :length] = other.keys[index, :, :length]
+        self.values[lane, :, :length] = other.values[index, :, :length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.write.length, 0
@@ -191,38 +199,28 @@ class SlotCache(Cache):
 
     def aim_span(self, lanes: int, start: int, stop: int) -> None:
         """The next pass processes positions [start, stop) of the first ``lanes`` lanes."""
-        write = self.write
-        write.lanes, write.start, write.length, write.rows = lanes, start, stop, None
+        self.write.aim(lanes, start, stop, None)
 
     def aim_step(self, positions: torch.Tensor, last: int) -> None:
-        """The next pass processes ``positions[i]`` in lane i, for the first lanes; ``last`` is the largest of
-        them.
+        """The next pass processes ``positions[i]`` in lane i; ``last`` is the largest of them.
 
-        Eight positions are read at a time, as attention kernels like it; the mask hides those beyond a lane's
-        own.
+        Positions are read eight at a time, as attention kernels like it; the mask hides those beyond a lane's own.
         """
-        write = self.write
-        write.lanes, write.start, write.length = len(positions), last, -(-(last + 1) // 8) * 8
-        write.rows = torch.arange(len(positions), device=positions.device) * self.capacity + positions
+        self.write.aim(len(positions), last, -(-(last + 1) // 8) * 8, positions)
         for layer in self.slot_layers:
             if isinstance(layer, RecurrentSlots):
                 layer.lend()
 
     def take(self, lane: int, other: SlotCache, index: int, length: int) -> None:
-        """Copy lane ``index`` of ``other``, ``length`` positions long, into ``lane`` (may be the same
-        cache).
-        """
+        """Copy ``length`` positions of lane ``index`` of ``other`` (perhaps this same cache) into ``lane``."""
         for layer, source in zip(self.slot_layers, other.slot_layers, strict=True):
             layer.take(lane, source, index, length)  # type: ignore[arg-type]
 
     def fit(self, length: int, lanes: int, limit: int) -> None:
-        """Make room for ``length`` positions a lane (at most ``limit``), keeping the first ``lanes``
-        lanes.
-        """
+        """Make room for ``length`` positions a lane, of at most ``limit``, keeping the first ``lanes`` lanes."""
         if length > self.capacity:
-            self.resize(
-                self.slots, min(round_up(max(length, self.capacity * 3 // 2)), round_up(limit)), lanes
-            )
+            grown = min(max(length, self.capacity * 3 // 2), limit)
+            self.resize(self.slots, grown, lanes)
 
     def resize(self, slots: int, capacity: int, lanes: int) -> None:
         """New buffers of that size, with the first ``lanes`` lanes kept."""

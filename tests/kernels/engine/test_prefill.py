@@ -114,10 +114,10 @@ def test_recurrent_states_in_slots(family: str) -> None:
         for layer, theirs in zip(batch._cache.slot_layers, own.layers, strict=True):
             if hasattr(theirs, "recurrent_states"):
                 conv, recurrent = layer.state()  # type: ignore[union-attr]
-                torch.testing.assert_close(conv[lane], theirs.conv_states[0][0], atol=1e-4, rtol=1e-4)
+                torch.testing.assert_close(conv[lane], theirs.conv_states[0][0], atol=3e-3, rtol=1e-3)
                 torch.testing.assert_close(
-                    recurrent[lane], theirs.recurrent_states[0][0], atol=1e-4, rtol=1e-4
+                    recurrent[lane], theirs.recurrent_states[0][0], atol=3e-3, rtol=1e-3
                 )
             else:
-                keys = layer.keys[lane, : len(ids)].transpose(0, 1)  # type: ignore[union-attr]
-                torch.testing.assert_close(keys, theirs.keys[0], atol=1e-4, rtol=1e-4)
+                keys = layer.keys[lane, :, : len(ids)]  # type: ignore[union-attr]
+                torch.testing.assert_close(keys, theirs.keys[0], atol=3e-3, rtol=1e-3)
