@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from labtui_artifacts import kinds
 from labtui_artifacts.errors import BadFile, UsageError
@@ -43,6 +43,13 @@ DTYPE_BITS: dict[str, int] = {
 """Bits of one element of each safetensors dtype."""
 
 
+class TensorInfo(NamedTuple):
+    """A tensor's safetensors dtype ("F32") and shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Layout:
     """What any safetensors file says about itself. ``extents`` are absolute byte ranges ``(start, end)``."""
@@ -50,7 +57,7 @@ class Layout:
     path: Path
     size: int
     metadata: dict[str, str]
-    tensors: dict[str, tuple[str, tuple[int, ...]]]
+    tensors: dict[str, TensorInfo]
     extents: dict[str, tuple[int, int]]
 
 
@@ -63,7 +70,7 @@ class Header:
     schema: int
     min_reader: int
     meta: dict[str, Any]
-    tensors: dict[str, tuple[str, tuple[int, ...]]]
+    tensors: dict[str, TensorInfo]
     extents: dict[str, tuple[int, int]]
     size: int
 
@@ -145,11 +152,11 @@ def parse_layout(raw: bytes, path: Path, size: int) -> Layout:
     if len(entries) > MAX_TENSORS:
         raise BadFile(f"{path}: {len(entries)} tensors, at most {MAX_TENSORS} are accepted")
     body = 8 + len(raw)
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    tensors: dict[str, TensorInfo] = {}
     extents: dict[str, tuple[int, int]] = {}
     for name, entry in entries.items():
         dtype, shape, start, end = _tensor(path, name, entry)
-        tensors[name] = (dtype, shape)
+        tensors[name] = TensorInfo(dtype, shape)
         extents[name] = (body + start, body + end)
     _check_extents(path, extents, body, size)
     return Layout(path, size, metadata, tensors, extents)
