@@ -36,7 +36,7 @@ class JobContext(Protocol):
 
     @property
     def job(self) -> str:
-        """The job's id; every event that the recipe emits carries it."""
+        """The job's id."""
         ...
 
     @property
@@ -55,8 +55,13 @@ class JobContext(Protocol):
         """Keys of the cells that are in the journal already: their rows are not run again."""
         ...
 
+    @property
+    def halvings(self) -> int:
+        """How often the worker ran out of memory: batches are halved that many times."""
+        ...
+
     def emit(self, kind: str, data: dict[str, Any]) -> None:
-        """Write an event of the session (the recipe puts ``job`` into the data itself)."""
+        """Write an event of the session; ``job`` is put into its data."""
         ...
 
     def save_artifact(

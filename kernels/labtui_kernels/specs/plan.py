@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from labtui_artifacts import library
-from labtui_artifacts.errors import UsageError
 
 from ..lang.algebra import DirectionExpr, parse_algebra
 from ..lang.edits import EditTerm
