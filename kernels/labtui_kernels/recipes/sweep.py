@@ -1,0 +1,257 @@
+"""The recipe ``sweep``: a plan's rows through one batch with refilled slots, committed as they finish."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ..engine import Batch
+from ..lang.edits import EditTerm
+from ..metrics.names import AGAINST_ZERO
+from ..metrics.text import Values
+from ..models.chat import Rendered
+from ..specs import Message, Sweep
+from ..specs.plan import Plan, PlannedRow, plan_sweep
+from .context import JobContext, Steps
+from .detokenize import Vocabulary
+from .generate import STEP_BUDGET, new_resolver, resolve
+from .measure import measure
+from .prompts import rendered
+from .resolve import PLAIN, Resolved, Resolver
+from .rows import LiveRow
+
+SETTLE_SECONDS = 2.0
+MOST_SLOTS = 64
+
+
+class SweepRecipe:
+    """Rows of a plan, without those that are committed already."""
+
+    kind: ClassVar[str] = "sweep"
+
+    def __init__(self, spec: Sweep) -> None:
+        self.spec = spec
+        self._plan: Plan | None = None
+
+    def plan(self, ctx: JobContext) -> dict[str, Any]:
+        made = self._planned(ctx)
+        done = sum(row.cell in ctx.committed for row in made.rows)
+        return {**made.counts, "table": self.table(ctx), "committed": done}
+
+    def table(self, ctx: JobContext) -> str:
+        """The name of the table that the rows go to."""
+        return self.spec.table or ctx.job
+
+    def _planned(self, ctx: JobContext) -> Plan:
+        if self._plan is None:
+            self._plan = plan_sweep(self.spec, ctx.loaded.info.shape)
+        return self._plan
+
+    def run(self, ctx: JobContext) -> Steps:
+        run = _Run(ctx, self.spec, self._planned(ctx), self.table(ctx))
+        yield from run.prepare()
+        try:
+            yield from run.decode()
+        finally:
+            run.close()
+        return run.result()
+
+
+@dataclass
+class _Run:
+    """A sweep on its way."""
+
+    ctx: JobContext
+    spec: Sweep
+    plan: Plan
+    table: str
+    resolved: dict[tuple[EditTerm, ...], Resolved] = field(default_factory=dict)
+    prompts: dict[tuple[Message, ...], Rendered] = field(default_factory=dict)
+    planned: dict[str, PlannedRow] = field(default_factory=dict)
+    running: dict[str, LiveRow] = field(default_factory=dict)
+    finished: list[LiveRow] = field(default_factory=list)
+    zeros: dict[tuple[int, int], LiveRow] = field(default_factory=dict)
+    known: dict[str, float | None] = field(default_factory=dict)
+    committed: int = 0
+    tokens: int = 0
+    batch: Batch | None = None
+    began: float = field(default_factory=time.monotonic)
+    settled: float = field(default_factory=time.monotonic)
+
+    def prepare(self) -> Generator[None, None, None]:
+        """Render the prompts and resolve the edits, so that what is wrong is known before the first row."""
+        ctx, spec = self.ctx, self.spec
+        self.vocabulary = Vocabulary(ctx.loaded.tokenizer)
+        self.resolver: Resolver = new_resolver(ctx, spec.force)
+        rows = [row for row in self.plan.rows if row.cell not in ctx.committed]
+        needs_zero = bool(AGAINST_ZERO & set(spec.metrics))
+        wanted = {(row.prompt, row.seed) for row in rows} if needs_zero else set()
+        # An unsteered row that is committed is run again, uncommitted, when others are judged by it.
+        again = [
+            row
+            for row in self.plan.rows
+            if row.control == "zero" and row.cell in ctx.committed and (row.prompt, row.seed) in wanted
+        ]
+        self.todo = deque([*again, *rows])
+        self.total = len(rows)
+        terms = dict.fromkeys(row.edits for row in self.todo)
+        for count, edits in enumerate(terms):
+            self.resolved[edits] = yield from resolve(ctx, self.resolver, edits)
+            if count % 64 == 63:
+                yield
+        for row in self.todo:
+            if row.messages not in self.prompts:
+                self.prompts[row.messages] = rendered(ctx, row.messages, spec.thinking, spec.prefill)
+                yield
+
+    def decode(self) -> Generator[None, None, None]:
+        """Rows in and out of the batch until none is left."""
+        ctx = self.ctx
+        if not self.todo:
+            return
+        slots = self._slots()
+        self.batch = batch = ctx.engine.batch(slots)
+        self.began = time.monotonic()
+        while self.todo or not batch.done or self.finished:
+            while self.todo and len(batch.waiting) < slots:
+                self._enter(self.todo.popleft(), batch)
+            ctx.budget("decode", STEP_BUDGET)
+            for emitted in batch.step():
+                row = self.running[emitted.key]
+                self.tokens += emitted.token >= 0
+                if row.take(emitted):
+                    batch.cancel(emitted.key)
+                if row.finish and emitted.finish != "cancelled":
+                    self._leave(row)
+            self._tell()
+            yield
+            late = time.monotonic() - self.settled > SETTLE_SECONDS
+            if self.finished and (late or batch.done or len(self.finished) >= slots):
+                yield from self._settle(last=batch.done and not self.todo)
+
+    def _slots(self) -> int:
+        longest = max(len(prompt.ids) for prompt in self.prompts.values()) + self.spec.max_new_tokens
+        longest = min(longest, self.ctx.loaded.info.context_length)
+        wanted = self.spec.batch or MOST_SLOTS
+        fit = self.ctx.engine.slots_that_fit(longest, most=min(wanted, len(self.todo)))
+        return max(1, fit >> self.ctx.halvings)
+
+    def _enter(self, planned: PlannedRow, batch: Batch) -> None:
+        row = LiveRow(
+            self.ctx,
+            self.vocabulary,
+            row=f"r{planned.index}",
+            arm=planned.control or "steered",
+            prompt=self.prompts[planned.messages],
+            messages=list(planned.messages),
+            decoding=self.spec,
+            seed=planned.seed,
+            resolved=self.resolved[planned.edits] if planned.edits else PLAIN,
+            live=False,
+        )
+        batch.add(row.engine_row())
+        self.running[row.row] = row
+        self.planned[row.row] = planned
+
+    def _leave(self, row: LiveRow) -> None:
+        planned = self.planned[row.row]
+        if planned.control == "zero":
+            self.zeros[planned.prompt, planned.seed] = row
+        self.finished.append(row)
+
+    def _settle(self, last: bool) -> Generator[None, None, None]:
+        """Measure and commit what has finished; rows wait for the unsteered row that they are judged by."""
+        self.settled = time.monotonic()
+        judged = bool(AGAINST_ZERO & set(self.spec.metrics)) and self.spec.wanted_controls.zero
+        ready = [row for row in self.finished if not judged or last or self._place(row) in self.zeros]
+        if not ready:
+            return
+        self.ctx.budget("metrics", STEP_BUDGET)
+        zeros = {row.row: self.zeros[self._place(row)] for row in ready if self._place(row) in self.zeros}
+        found = yield from measure(self.ctx, ready, self.spec.metrics, zeros, self.known)
+        for row, values in zip(ready, found, strict=True):
+            self.finished.remove(row)
+            del self.running[row.row]
+            planned = self.planned.pop(row.row)
+            if planned.cell not in self.ctx.committed:
+                self._commit(row, planned, values)
+        self._tell()
+
+    def _place(self, row: LiveRow) -> tuple[int, int]:
+        planned = self.planned[row.row]
+        return planned.prompt, planned.seed
+
+    def _commit(self, row: LiveRow, planned: PlannedRow, values: Values) -> None:
+        row.start(prompt_pieces=False)
+        row.flush()
+        row.finished(values)
+        line = self._line(row, planned) | values.values
+        if values.reasons:
+            line["reasons"] = values.reasons
+        self.ctx.emit("cell.committed", {"cell": planned.cell, "table": self.table, "rows": [line]})
+        self.committed += 1
+
+    def _line(self, row: LiveRow, planned: PlannedRow) -> dict[str, Any]:
+        """The row's columns without its metrics."""
+        doses = [dose.record() for dose in row.resolved.doses]
+        dose = doses[0] if doses else {"alpha": 0.0, "abs": 0.0, "pct": 0.0}
+        return {
+            "row": planned.index,
+            "prompt": self.plan.shown[planned.prompt],
+            "direction": "" if planned.control == "zero" else planned.direction,
+            "site": planned.site,
+            "where": str(planned.where),
+            "strength": dose["alpha"],
+            "strength_abs": dose["abs"],
+            "strength_pct": dose["pct"],
+            "strength_text": str(planned.strength),
+            "seed": planned.seed,
+            "control": planned.control,
+            "text": row.text,
+            "tokens": len(row.answer),
+            "finish": row.finish,
+            "note": "; ".join(row.resolved.notes),
+        }
+
+    def _tell(self) -> None:
+        most = self.spec.max_new_tokens
+        partial = sum(min(1.0, len(row.tokens) / most) for row in self.running.values() if not row.finish)
+        done = self.committed + len(self.finished) + partial
+        seconds = time.monotonic() - self.began
+        text = "rows"
+        if seconds > 1 and done > 0:
+            left = seconds / done * max(0.0, self.total - done)
+            text = f"rows, {self.tokens / seconds:.0f} tokens/s, {_duration(left)} left"
+        self.ctx.progress(min(done, self.total), self.total, text)
+
+    def result(self) -> dict[str, Any]:
+        """What the job says at its end."""
+        seconds = time.monotonic() - self.began
+        return {
+            "table": self.table,
+            "rows": len(self.plan.rows),
+            "committed": self.committed,
+            "skipped": len(self.plan.rows) - self.committed,
+            "tokens": self.tokens,
+            "tokens_per_second": self.tokens / seconds if seconds > 0 else None,
+            "notes": sorted({note for found in self.resolved.values() for note in found.notes}),
+        }
+
+    def close(self) -> None:
+        """Free the batch; rows that have not been committed run again when the job goes on."""
+        if self.batch is not None:
+            self.batch.close()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def make(spec: Sweep) -> SweepRecipe:
+    """The recipe of a checked spec."""
+    return SweepRecipe(spec)

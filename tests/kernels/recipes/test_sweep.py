@@ -1,0 +1,161 @@
+"""The recipe ``sweep``: its table against generation by hand, refilled slots, controls, and resuming."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from labtui_kernels import recipes, specs
+from tests.kernels.recipes.lab import Context, Lab, generate_by_hand
+
+PROMPTS = ["Explain what a mutex is.", "What is a fox?", "Naïve?"]
+SWEEP: dict[str, Any] = {
+    "kind": "sweep",
+    "prompts": PROMPTS,
+    "directions": ["terse"],
+    "sites": "llm.1,2",
+    "strengths": [-1, 0, 1.5],
+    "max_new_tokens": 8,
+    "metrics": ["words", "perplexity"],
+    "batch": 4,
+}
+COLUMNS = [
+    "row",
+    "prompt",
+    "direction",
+    "site",
+    "where",
+    "strength",
+    "strength_abs",
+    "strength_pct",
+    "seed",
+    "control",
+    "text",
+    "tokens",
+    "finish",
+]
+
+
+def table(ctx: Context) -> list[dict[str, Any]]:
+    rows = [row for cell in ctx.of("cell.committed") for row in cell["rows"]]
+    return sorted(rows, key=lambda row: row["row"])
+
+
+def test_every_row_equals_generation_by_hand(lab: Lab) -> None:
+    vectors = lab.direction("terse", 1)
+    ctx, result = lab.run(SWEEP)
+    rows = table(ctx)
+    assert result["rows"] == len(rows) == ctx.counts["rows"] == 2 * 2 * 3 + 3 + 3
+    assert [row["row"] for row in rows] == list(range(len(rows)))
+    started = {data["row"]: data for data in ctx.of("row.started")}
+    for row in rows:
+        assert list(row)[: len(COLUMNS)] == COLUMNS or set(COLUMNS) <= set(row)
+        ids = started[f"r{row['row']}"]["ids"]
+        edits = {}
+        if row["site"]:
+            block = int(row["site"].removeprefix("llm."))
+            edits = {block: row["strength"] * torch.from_numpy(vectors[f"llm.{block}.out"])}
+        tokens, _ = generate_by_hand(lab, ids, edits, 8)
+        assert ctx.row(f"r{row['row']}")["ids"] == tokens
+        assert row["text"] == lab.loaded.tokenizer.decode(tokens, skip_special_tokens=True)
+        assert row["words"] == len(row["text"].split())
+
+
+def test_controls_and_strengths_in_the_table(lab: Lab) -> None:
+    lab.direction("terse", 1)
+    rows = table(lab.run(SWEEP | {"controls": {"random": 4, "negated": True}, "strengths": ["8%", 2]})[0])
+    by_control = {
+        control: [r for r in rows if r["control"] == control]
+        for control in ("", "zero", "random", "negated", "prompt")
+    }
+    assert {k: len(v) for k, v in by_control.items()} == {
+        "": 12,
+        "zero": 3,
+        "random": 16,
+        "negated": 12,
+        "prompt": 3,
+    }
+    assert all(r["strength"] == 0 and r["site"] == "" for r in by_control["zero"] + by_control["prompt"])
+    percent = [r for r in by_control[""] + by_control["random"] if r["strength_text"] == "8%"]
+    assert all(r["strength_pct"] == pytest.approx(8) for r in percent)
+    for site in ("llm.1", "llm.2"):
+        norms = {
+            round(r["strength_abs"], 3) for r in rows if r["site"] == site and r["strength_text"] == "2.0"
+        }
+        assert len(norms) == 1  # the random directions have the norm of the direction they stand beside
+    assert all(
+        pytest.approx(r["strength_pct"]) == -8.0 for r in by_control["negated"] if "%" in r["strength_text"]
+    )
+
+
+def test_a_resumed_sweep_runs_what_is_not_committed_and_the_same_table_comes_out(lab: Lab) -> None:
+    lab.direction("terse", 1)
+    spec = SWEEP | {"metrics": ["words", "perplexity", "kl", "kl-mean", "coherent", "distinct-2"]}
+    whole = {cell["cell"]: cell["rows"] for cell in lab.run(spec)[0].of("cell.committed")}
+    first = lab.context()
+    steps = recipes.recipe(specs.load(spec)).run(first)
+    while len(first.of("cell.committed")) < 5:
+        next(steps)
+    steps.close()
+    done = {cell["cell"]: cell["rows"] for cell in first.of("cell.committed")}
+    assert 5 <= len(done) < len(whole)
+    second, result = lab.run(spec, committed=set(done))
+    rest = {cell["cell"]: cell["rows"] for cell in second.of("cell.committed")}
+    assert second.counts["committed"] == result["skipped"] == len(done)
+    assert not set(done) & set(rest)
+    together = done | rest
+    assert set(together) == set(whole)
+    for cell, rows in whole.items():
+        for key, value in rows[0].items():
+            again = together[cell][0][key]
+            assert again == (
+                pytest.approx(value, rel=1e-3, abs=1e-5) if isinstance(value, float) else value
+            ), key
+    assert lab.engine.audit().ok
+
+
+def test_nothing_is_left_to_do(lab: Lab) -> None:
+    lab.direction("terse", 1)
+    cells = {cell["cell"] for cell in lab.run(SWEEP)[0].of("cell.committed")}
+    ctx, result = lab.run(SWEEP, committed=cells)
+    assert result["committed"] == 0 and not ctx.of("cell.committed")
+
+
+def test_metrics_that_compare_with_the_unsteered_row(lab: Lab) -> None:
+    lab.direction("terse", 1)
+    spec = SWEEP | {"metrics": ["perplexity", "kl", "coherent"], "controls": {"prompt": False}}
+    rows = table(lab.run(spec)[0])
+    zeros = [row for row in rows if row["control"] == "zero"]
+    assert all(row["kl"] == pytest.approx(0, abs=1e-6) and row["coherent"] is True for row in zeros)
+    assert all(row["kl"] > 0 and row["coherent"] in (True, False) for row in rows if row["control"] == "")
+    bare = table(lab.run(spec | {"controls": "none"})[0])
+    assert all(row["coherent"] is None and row["reasons"]["coherent"] for row in bare)
+
+
+def test_a_direction_read_at_another_site_is_said_in_the_table(lab: Lab) -> None:
+    vectors = lab.direction("terse", 1)
+    rows = table(lab.run(SWEEP | {"directions": ["terse[llm.3]"], "strengths": [1], "sites": "llm.1"})[0])
+    steered = [row for row in rows if row["control"] == ""]
+    assert {row["direction"] for row in steered} == {"terse[llm.3]"}
+    ctx, _ = lab.run(SWEEP | {"directions": ["terse[llm.3]"], "strengths": [1], "sites": "llm.1"})
+    started = next(d for d in ctx.of("row.started") if d["row"] == f"r{steered[0]['row']}")
+    vector = {1: torch.from_numpy(vectors["llm.3.out"])}
+    tokens, _ = generate_by_hand(lab, started["ids"], vector, 8)
+    assert ctx.row(started["row"])["ids"] == tokens
+
+
+def test_a_forced_direction_is_noted_in_the_table(lab: Lab) -> None:
+    info = lab.loaded.info.to_dict() | {"weight_hash": "else", "name": "Other", "revision": ""}
+    lab.direction("terse", 2, model=info)
+    rows = table(lab.run(SWEEP | {"force": True, "strengths": ["|3|"]})[0])
+    assert all("fitted on Other" in row["note"] for row in rows if row["control"] == "")
+
+
+def test_progress_goes_to_the_end(lab: Lab) -> None:
+    lab.direction("terse", 1)
+    ctx, _ = lab.run(SWEEP)
+    rows = [(done, total) for done, total, text in ctx.told if text.startswith("rows")]
+    assert rows[-1] == (18, 18)
+    assert all(0 <= done <= total for done, total in rows)
