@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from labtui.client import Lab
+    from labtui.lab import Lab
 
 VIA_HELP = 'How to reach its machine: "ssh node", "srun --jobid 42 --overlap".'
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,11 +25,19 @@ class Target:
     low_bandwidth: bool = False
     debug: bool = False
 
+    def settled(self) -> Target:
+        """With what environment and config file say where no option was given."""
+        from labtui import config
+
+        said = config.settings({"kernel": self.kernel, "via": self.via})
+        return replace(self, kernel=said.kernel, via=said.via)
+
     def connect(self) -> Lab:
         """Connect; raises ``Unreachable`` with one line that lists what is running."""
-        from labtui.client import connect
+        from labtui.lab import connect
 
-        return connect(self.kernel, via=self.via)
+        target = self.settled()
+        return connect(target.kernel, via=target.via)
 
 
 def target_options(function: F) -> F:

@@ -34,7 +34,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
     beat_timeout: float = 90.0
     load_budget: float = 3600.0
     quit_grace: float = 15.0
-    retry_delays: list[float] = [0.2, 1.0, 5.0]
+    retry_delays: tuple[float, ...] = (0.2, 1.0, 5.0)
     losses: int = 3
     disk_retry: float = 2.0
 

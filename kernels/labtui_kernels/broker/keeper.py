@@ -137,7 +137,8 @@ class Keeper:
             name = broker.config.name
             self._give_up(
                 1,
-                f"given up after {len(self._lost_at)} losses, last: {reason}; `labtui kernel start {name}` tries again",
+                f"given up after {len(self._lost_at)} losses, last: {reason}; "
+                f"`labtui kernel start {name}` tries again",
             )
             return
         delay = 0.0 if forced or not self._crashes else delays[self._crashes - 1]
@@ -148,11 +149,12 @@ class Keeper:
         self._broker.set_state("worker-lost", message)
 
     def _set_aside(self, reason: str) -> None:
-        """A job in which the worker was lost too often without a committed cell between is not tried again."""
-        for job in [
-            job for job in self._broker.jobs.open.values() if job.losses >= self._broker.limits.losses
-        ]:
-            error = f"set aside: the worker was lost {job.losses} times in it without a finished cell; last: {reason}"
+        """A job that lost the worker too often, with no committed cell between, is not tried again."""
+        most = self._broker.limits.losses
+        for job in [job for job in self._broker.jobs.open.values() if job.losses >= most]:
+            error = (
+                f"set aside: the worker was lost {job.losses} times in it without a finished cell: {reason}"
+            )
             self._finish(job, "lost", error=error)
 
     # ------------------------------------------------------------ what the worker says
@@ -226,7 +228,7 @@ class Keeper:
         audit = message.audit
         status, error = message.status, message.error
         tainted = audit is not None and not audit.get("ok", True)
-        if tainted:
+        if audit is not None and tainted:
             status = "failed"
             error = f"the hook audit failed, so the model may have been changed: {audit.get('detail', '')}"
         data = {

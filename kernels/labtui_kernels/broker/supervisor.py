@@ -1,8 +1,8 @@
 """The worker as the broker sees it: a child process that may die at any moment.
 
-Two things end the child with its parent, both in place before a model is loaded: a parent-death signal and a
-pipe that closes. The child beats from a thread and declares a time budget for the phase it is in; it is killed
-when that budget is exceeded or when no beat comes, never for honest slow work.
+Two things end the child with its parent, both in place before a model is loaded: a parent-death signal and
+a pipe that closes. The child beats from a thread and declares a time budget for the phase it is in; it is
+killed when that budget is exceeded or when no beat comes, never for honest slow work.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Live sessions: write an event, put it into the state, then tell the clients; make it durable in a thread.
 
-The order is the promise: an event that anyone was told of is in the operating system's hands, so it survives the
-death of every process here. ``Durable`` tells when it also survives the death of the machine.
+The order is the promise: an event that anyone was told of is in the operating system's hands, so it survives
+the death of every process here. ``Durable`` tells when it also survives the death of the machine.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class LiveSession:
             self._backlog.append((kind, data))
 
     async def write(self, kind: str, data: dict[str, Any], retry: float) -> Event:
-        """Write an event, however long it takes until the journal can be written (tried every ``retry`` s)."""
+        """Write an event, however long it takes until that is possible (tried every ``retry`` s)."""
         while True:
             try:
                 return self.append(kind, data)

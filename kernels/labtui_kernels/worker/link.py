@@ -13,8 +13,8 @@ from labtui_kernels import protocol
 class BrokerLink:
     """Frames to and from the broker over the socket pair.
 
-    Any thread may :meth:`send`. A reader thread fills ``inbox``; when the broker has gone, the process ends at
-    once, because nothing that it could still do would be seen by anyone.
+    Any thread may :meth:`send`. A reader thread fills ``inbox``; when the broker has gone, the process ends
+    at once, because nothing that it could still do would be seen by anyone.
     """
 
     def __init__(self, connection: socket.socket) -> None:

@@ -1,7 +1,7 @@
 """The worker's loop: one step of the most urgent job, then whatever the broker said meanwhile.
 
-A job is a recipe's generator; each of its yields is a step boundary. An interactive job pre-empts a batch at the
-next boundary, because it is simply the one that is advanced from then on.
+A job is a recipe's generator; each of its yields is a step boundary. An interactive job pre-empts a batch at
+the next boundary, because it is simply the one that is advanced from then on.
 """
 
 from __future__ import annotations

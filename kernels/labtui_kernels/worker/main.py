@@ -88,6 +88,9 @@ def main(arguments: list[str]) -> None:
         link.send(protocol.Fatal(f"the model cannot be loaded: {type(error).__name__}: {reason}"))
         return
     loop.run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # nothing is left to save, and torch takes a second to tidy up
 
 
 if __name__ == "__main__":

@@ -1,0 +1,163 @@
+"""Starting a kernel on this machine and waiting for its model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from labtui import config as settings
+from labtui_artifacts import library
+from labtui_artifacts.errors import LabError, Unreachable, UsageError, from_code
+from labtui_kernels.broker import config as configuration
+from labtui_kernels.broker import daemon, registry
+from labtui_kernels.broker.config import KernelConfig
+
+OnProgress = Callable[[float, float, str], None]
+STOP_TIMEOUT = 60.0
+
+
+def configure(
+    name: str,
+    *,
+    model: str | None = None,
+    profile: str | None = None,
+    dtype: str | None = None,
+    device: str | None = None,
+    quantize: str | None = None,
+    idle_ttl: str | None = None,
+) -> KernelConfig:
+    """A kernel's configuration: what is given, over the profile, over what it ran with before.
+
+    Raises UsageError or BadFile with one line, also for a model that is plainly not there.
+    """
+    configuration.check_name(name)
+    known = configuration.read_record(name)
+    base = known.config if known is not None else KernelConfig(name, "")
+    if profile is not None:
+        chosen = settings.settings().profile(profile)
+        ttl = configuration.parse_duration(chosen.idle_ttl) if chosen.idle_ttl else configuration.DEFAULT_TTL
+        base = KernelConfig(name, chosen.model, chosen.dtype, chosen.device, chosen.quantize, ttl)
+    elif model is not None:
+        base = KernelConfig(name, model)
+    elif not base.model:
+        raise UsageError(
+            f"kernel {name!r} has not run here before: give --model (toy-qwen3, a Hub id, a folder, a .gguf) "
+            "or --profile"
+        )
+    found = KernelConfig(
+        name=name,
+        model=resolve_model(model or base.model),
+        dtype=dtype or base.dtype,
+        device=device or base.device,
+        quantize=quantize or base.quantize,
+        idle_ttl=configuration.parse_duration(idle_ttl) if idle_ttl else base.idle_ttl,
+    )
+    return configuration.check(found)
+
+
+def resolve_model(model: str) -> str:
+    """The model as the kernel should look for it: paths absolute, since the kernel has another folder.
+
+    UsageError for a path that does not exist. Bundled names and Hub ids are passed on as they are.
+    """
+    if model in library.models():
+        return model
+    path = Path(model).expanduser()
+    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1 or model.endswith(".gguf")
+    if path.exists():
+        return str(path.absolute())
+    if looks_like_path:
+        raise UsageError(f"--model {model}: no such file or folder")
+    if "/" not in model:
+        raise UsageError(
+            f"--model {model}: no bundled model has that name ({', '.join(library.models())}), and it is no "
+            "folder here; a Hub id has an owner: Qwen/Qwen3-0.6B"
+        )
+    return model
+
+
+def start_kernel(config: KernelConfig) -> bool:
+    """Start it; False when a kernel of that name runs already (a worker that was given up is started again).
+
+    UsageError when the one that runs holds another model.
+    """
+    entry = registry.probe(config.name)
+    if entry.hello is None:
+        daemon.start(config)
+        return True
+    info = asyncio.run(ask(config.name, "info"))
+    if info["model"] != config.model:
+        raise UsageError(
+            f"kernel {config.name!r} is already running with {info['model']}: stop it first, or choose "
+            "another name"
+        )
+    if info["failure"]:
+        asyncio.run(ask(config.name, "worker.restart"))
+    return False
+
+
+async def ask(name: str, method: str, **params: Any) -> Any:
+    """One request to a kernel on this machine."""
+    from labtui.client import AsyncLab
+
+    lab = await AsyncLab.connect(name, attach=False)
+    try:
+        return await lab.request(method, **params)
+    finally:
+        await lab.close()
+
+
+def wait_ready(name: str, on_progress: OnProgress, *, stop_on_failure: bool) -> dict[str, Any]:
+    """Wait until the model is loaded; the kernel's info. The LabError that the loading ended with otherwise.
+
+    ``stop_on_failure``: a kernel that cannot load its model is of no use and is stopped again.
+    """
+    return asyncio.run(_wait_ready(name, on_progress, stop_on_failure))
+
+
+async def _wait_ready(name: str, on_progress: OnProgress, stop_on_failure: bool) -> dict[str, Any]:
+    from labtui.client import AsyncLab
+
+    lab = await AsyncLab.connect(name)
+    try:
+        with lab.subscribed() as take:
+            while True:
+                info = await lab.request("info")
+                if info["state"] in ("ready", "busy"):
+                    return info
+                if info["failure"]:
+                    if stop_on_failure:
+                        await lab.request("stop", force=True)
+                    raise from_code(info["failure_code"], info["failure"])
+                if info["state"] in ("draining", "stopping"):
+                    raise Unreachable(f"kernel {name!r} is stopping: {info['detail']}")
+                on_progress(info["progress"] or 0.0, 1.0, info["detail"])
+                await take()
+                if not lab.link.up:
+                    await _up_again(lab, take)
+    finally:
+        await lab.close()
+
+
+async def _up_again(lab: Any, take: Callable[[], Any]) -> None:
+    """A kernel may start again with new code while it loads."""
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while not lab.link.up:
+        if time.monotonic() > deadline:
+            raise Unreachable(f"{lab.where}: {lab.link.detail}")
+        await take()
+
+
+def wait_gone(name: str) -> None:
+    """Wait until a stopping kernel has gone."""
+    deadline = time.monotonic() + STOP_TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            registry.Lock(name).release()
+            return
+        except UsageError:
+            time.sleep(0.02)
+    raise LabError(f"kernel {name!r} is still stopping: `labtui kernel stop {name} --force` does not wait")
