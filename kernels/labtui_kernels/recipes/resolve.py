@@ -96,7 +96,12 @@ PLAIN = Resolved("", (), (), (), (), ())
 
 @dataclass
 class Resolver:
-    """Reads directions from a store for one model. Vectors are read once each."""
+    """Reads directions from a store for one model.
+
+    ``force`` takes directions of other models; ``rename`` maps the names in an expression to those in the
+    store; ``given`` holds vectors that are not in the store yet; ``references`` are the measured norms.
+    ``notes`` says by stored name what is odd about the directions that were used.
+    """
 
     store: Store
     info: ModelInfo
@@ -104,6 +109,7 @@ class Resolver:
     force: bool = False
     rename: Mapping[str, str] = field(default_factory=dict)
     references: dict[Site, float] = field(default_factory=dict)
+    given: dict[str, dict[Site, torch.Tensor]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     _files: dict[str, DirectionFile] = field(default_factory=dict)
 
@@ -136,6 +142,8 @@ class Resolver:
         return value
 
     def _stored(self, name: str, site: Site) -> torch.Tensor:
+        if name in self.given and site in self.given[name]:
+            return self.given[name][site]
         return torch.from_numpy(self.file(name).vector(str(site)))
 
     def reference(self, site: Site, expr: DirectionExpr) -> float | None:
@@ -202,7 +210,7 @@ def read_positions(
     resolver: Resolver, names: Sequence[str], prompt_len: int, content: Sequence[bool]
 ) -> list[int]:
     """The prompt positions at which the first of these directions was read, for showing."""
-    for name in names:
+    for name in (name for name in names if name not in resolver.given):
         pooling, _, place = resolver.file(name).read.partition("@")
         if pooling == "last" and place in ("", "prompt", "all"):
             return [prompt_len - 1]

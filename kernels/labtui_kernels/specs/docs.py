@@ -13,6 +13,7 @@ SHARED: dict[str, str] = {
     "stop": "texts that end an answer (they are left out of it)",
     "prompt": "a text, or chat messages of several turns",
     "name": "under which it is kept",
+    "replace": "overwrite an artifact of that name",
     "force": "use directions of another model; the record says so",
 }
 """Fields that mean the same in every kind."""

@@ -31,8 +31,9 @@ from .base import (
 
 Name: TypeAlias = Annotated[str, Meta(max_length=100)]
 Expression: TypeAlias = Annotated[str, Meta(max_length=2000)]
+Pooling: TypeAlias = Literal["last", "mean", "max"]
 METHODS = ("pair", "mean-difference", "pca", "logistic", "random")
-POOLINGS = ("last", "mean", "max")
+POOLINGS: tuple[Pooling, ...] = ("last", "mean", "max")
 CONFIRM_ROWS = 20_000
 MAX_ROWS = 1_000_000
 ROW_METRICS = ("words", "tokens", "perplexity", "distinct-2")
@@ -47,10 +48,11 @@ def check_name(name: str, key: str, spec: Spec) -> None:
         raise spec.refuse(key, f"{name!r} is no name; expected lower-case letters, digits, '.', '_' or '-'")
 
 
-def parse_read(text: str) -> tuple[str, str]:
+def parse_read(text: str) -> tuple[Pooling, str]:
     """A reading: pooling and place. ``last`` -> (last, prompt), ``mean@content`` -> (mean, content)."""
-    pooling, mark, place = text.partition("@")
-    if pooling not in POOLINGS:
+    word, mark, place = text.partition("@")
+    pooling: Pooling | None = next((name for name in POOLINGS if name == word), None)
+    if pooling is None:
         raise UsageError(
             f"read {text!r}: expected last, mean or max, with a place after '@' as in mean@content"
         )
@@ -94,6 +96,7 @@ class Direction(Spec, frozen=True, kw_only=True, tag="direction"):
     norm: str = ""
     seed: Seed = 0
     thinking: bool | None = None
+    replace: bool = False
 
     def check(self) -> None:
         check_name(self.name, "name", self)
@@ -323,6 +326,7 @@ class Compose(Spec, frozen=True, kw_only=True, tag="compose"):
     expr: Expression
     sites: Expression = ""
     force: bool = False
+    replace: bool = False
 
     def check(self) -> None:
         check_name(self.name, "name", self)

@@ -1,0 +1,146 @@
+"""The recipe ``patch``: an activation of one arm put in place of the other arm's, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, ClassVar
+
+import torch
+
+from labtui_artifacts.errors import UsageError
+
+from ..engine.capture import Prompt
+from ..lang.edits import EditTerm, parse_edits
+from ..lang.positions import Where
+from ..lang.sites import parse_site
+from ..lang.strength import Strength
+from ..models.chat import Rendered
+from ..specs import Patch, as_messages
+from .context import JobContext, Steps
+from .detokenize import Vocabulary
+from .generate import decode, new_resolver, resolve
+from .keep import check_free, keep
+from .measure import measure
+from .prompts import rendered
+from .resolve import Resolver
+from .rows import LiveRow, summary
+
+ROW = "patched"
+
+
+class PatchRecipe:
+    """Capture at (site, position) of the giving arm, then generate in the other with it replaced there."""
+
+    kind: ClassVar[str] = "patch"
+
+    def __init__(self, spec: Patch) -> None:
+        self.spec = spec
+
+    def plan(self, ctx: JobContext) -> dict[str, Any]:
+        shape = ctx.loaded.info.shape
+        parse_edits(self.spec.edits, shape)
+        parse_site(self.spec.site, shape)
+        check_free(ctx, self._name(ctx), replace=not self.spec.name)
+        self._position(self._prompt(ctx))
+        return {"rows": 1, "cells": 0, "tokens": self.spec.max_new_tokens}
+
+    def _name(self, ctx: JobContext) -> str:
+        return self.spec.name or f"patch-{ctx.job.lower()}"
+
+    def _prompt(self, ctx: JobContext) -> Rendered:
+        spec = self.spec
+        return rendered(ctx, as_messages(spec.prompt, spec.system), spec.thinking, spec.prefill)
+
+    def _position(self, prompt: Rendered) -> int:
+        """The position counted from the prompt's start; it must exist in the giving arm."""
+        count, position = len(prompt.ids), self.spec.position
+        absolute = position + count if position < 0 else position
+        if not 0 <= absolute < count + len(self.spec.answer):
+            raise self.spec.refuse(
+                "position",
+                f"{position} is not among the {count} tokens of prompt and {len(self.spec.answer)} of answer",
+            )
+        return absolute
+
+    def run(self, ctx: JobContext) -> Steps:
+        spec = self.spec
+        steered = parse_edits(spec.edits, ctx.loaded.info.shape)
+        giving, receiving = (steered, ()) if spec.source == "steered" else ((), steered)
+        prompt = self._prompt(ctx)
+        position = self._position(prompt)
+        resolver = new_resolver(ctx, spec.force)
+        vector = yield from self._capture(ctx, resolver, prompt, position, giving)
+        site = parse_site(spec.site, ctx.loaded.info.shape)
+        name = self._name(ctx)
+        resolver.given[name] = {site: vector}
+        where = Where("indices", indices=(position,))
+        term = EditTerm("replace", Strength(1.0), name, (site,), where)
+        resolved = yield from resolve(ctx, resolver, (*receiving, term))
+        row = LiveRow(
+            ctx,
+            Vocabulary(ctx.loaded.tokenizer),
+            row=ROW,
+            arm=ROW,
+            prompt=prompt,
+            messages=as_messages(spec.prompt, spec.system),
+            decoding=spec,
+            seed=spec.seed,
+            resolved=resolved,
+            read=[position] if position < len(prompt.ids) else [],
+        )
+        yield from decode(ctx, [row])
+        (values,) = yield from measure(ctx, [row], spec.metrics, {})
+        row.finished(values)
+        told = summary(row, values)
+        return {"artifact": name, "norm": float(vector.norm()), "position": position, "rows": [told]}
+
+    def _capture(
+        self,
+        ctx: JobContext,
+        resolver: Resolver,
+        prompt: Rendered,
+        position: int,
+        edits: tuple[EditTerm, ...],
+    ) -> Generator[None, None, torch.Tensor]:
+        """The activation of the giving arm, float32 [d], kept as an artifact and told of."""
+        spec = self.spec
+        site = parse_site(spec.site, ctx.loaded.info.shape)
+        resolved = yield from resolve(ctx, resolver, edits)
+        given = Prompt(tuple(prompt.ids), tuple(prompt.content), tuple(spec.answer))
+        vector: torch.Tensor | None = None
+        ctx.budget("capture", 600)
+        parts = ctx.engine.capture_parts(
+            [given], [site], pooling="last", where=Where("indices", indices=(position,)), edits=resolved.edits
+        )
+        for _, readings in parts:
+            if site in readings:
+                vector = readings[site][0]
+            yield
+        if vector is None:
+            raise UsageError(f"patch: nothing was read at {site.short}, position {position}")
+        name = self._name(ctx)
+        meta = {
+            "method": "activation",
+            "read": str(position),
+            "pairs": 0,
+            "row": spec.row,
+            "edits": resolved.text,
+            "position": position,
+        }
+        keep(ctx, name, {site: vector}, spec, meta)
+        ctx.emit(
+            "patch.captured",
+            {
+                "row": spec.row or spec.source,
+                "site": str(site),
+                "position": position,
+                "norm": float(vector.norm()),
+                "artifact": name,
+            },
+        )
+        return vector
+
+
+def make(spec: Patch) -> PatchRecipe:
+    """The recipe of a checked spec."""
+    return PatchRecipe(spec)
