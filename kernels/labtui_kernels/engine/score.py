@@ -4,6 +4,7 @@ token.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -49,22 +50,40 @@ def score(forward: Forward, rows: Sequence[Row]) -> list[list[Emitted]]:
 def divergence_parts(forward: Forward, rows: Sequence[Row]) -> Iterator[dict[int, list[float]]]:
     """KL(steered ‖ unsteered) in nats at each forced token of each row, teacher-forced, pass by pass.
 
-    Entry i is the divergence of the two distributions from which token i is drawn, over the whole vocabulary,
-    at temperature 1. A row without edits gives zeros.
+    Entry i is the divergence of the two distributions from which token i is drawn, over the whole vocabulary, at
+    temperature 1. A row without edits gives zeros. Rows of one prompt and equal forced tokens share the unsteered
+    pass. An empty part means that no row is complete yet.
     """
     for index, row in enumerate(rows):
         _check(row, index, forward)
-    for index, row in enumerate(rows):
-        if not row.edits:
-            yield {index: [0.0] * len(row.forced or ())}
-            continue
-        pair = _gather(forward, [row, row], [_edits(row, forward), None], None)
-        hidden: dict[int, torch.Tensor] = {}
-        for part in pair:
-            hidden.update(part)
-            if len(hidden) < 2:
-                yield {}
-        yield {index: _kl(forward, hidden[0], hidden[1])}
+    plain_rows = {index: [0.0] * len(row.forced or ()) for index, row in enumerate(rows) if not row.edits}
+    if plain_rows:
+        yield plain_rows
+    steered = [index for index, row in enumerate(rows) if row.edits]
+    runs = [rows[index] for index in steered]
+    edits: list[RowEdits | None] = [_edits(row, forward) for row in runs]
+    unsteered: dict[object, int] = {}
+    partner: list[int] = []
+    for row in list(runs):
+        known = (row.ids, row.forced)
+        if known not in unsteered:
+            unsteered[known] = len(runs)
+            runs.append(row)
+            edits.append(None)
+        partner.append(unsteered[known])
+    left = Counter(partner)
+    hidden: dict[int, torch.Tensor] = {}
+    for part in _gather(forward, runs, edits, None):
+        hidden.update(part)
+        ready = [n for n, other in enumerate(partner) if n in hidden and other in hidden]
+        done: dict[int, list[float]] = {}
+        for n in ready:
+            other = partner[n]
+            done[steered[n]] = _kl(forward, hidden.pop(n), hidden[other])
+            left[other] -= 1
+            if not left[other]:
+                del hidden[other]
+        yield done
 
 
 def _kl(forward: Forward, steered: torch.Tensor, plain: torch.Tensor) -> list[float]:

@@ -73,6 +73,25 @@ def test_divergence_is_kl() -> None:
     assert found[0] == [0.0] * 6 and max(found[1]) > 0.01
 
 
+def test_divergence_shares_the_unsteered_pass() -> None:
+    loaded = tiny("qwen3")
+    engine = Engine(loaded)
+    edits = [Edit(site("llm.1.out"), "add", vector(48, 1), strength) for strength in (0.5, 1.0, 2.0)]
+    rows = [
+        Row(key=str(n), ids=prompt(10, 1), edits=(edit,), forced=prompt(5, 2)) for n, edit in enumerate(edits)
+    ]
+    alone = [engine.divergence([row])[0] for row in rows]
+    processed: list[int] = []
+    loaded.model.model.embed_tokens.register_forward_hook(
+        lambda _m, args, _o: processed.append(args[0].shape[0])
+    )
+    together = engine.divergence(rows)
+    assert processed == [4]  # three steered sequences and one unsteered
+    for one, two in zip(alone, together, strict=True):
+        assert one == pytest.approx(two, abs=1e-4)
+    assert together[0][0] < together[1][0] < together[2][0]
+
+
 def test_parts_and_refusals() -> None:
     engine = Engine(tiny("qwen2", max_position_embeddings=64), chunk_tokens=16)
     rows = [Row(key="a", ids=prompt(40, 1), forced=prompt(4, 2)), Row(key="b", ids=(1, 2), forced=(3,))]

@@ -65,7 +65,7 @@ def test_edits_change_only_what_is_downstream(family: str) -> None:
         assert torch.equal(after[where][untouched], before[where][untouched])
         # The residual stream after the edited block moves there, and nothing before position 4 ever does.
         for each in sites[at:]:
-# Experts take their tokens in groups, so there the last bits hang on the other positions.
+            # Experts take their tokens in groups, so there the last bits hang on the other positions.
             torch.testing.assert_close(after[each][:4], before[each][:4], atol=1e-5, rtol=1e-5)
         if where.point != "norm":
             last = sites[-1]
