@@ -11,12 +11,14 @@ Match = Literal["same", "precision", "width", "no"]
 
 
 def compatibility(meta: Mapping[str, Any], info: ModelInfo) -> Match:
-    """How the model of a direction (its metadata, or the model's fingerprint in it) relates to the model at hand.
+    """How the model that a direction was fitted on relates to the model at hand.
+
+    ``meta`` is the direction's metadata, with the fingerprint under ``model``, or the fingerprint itself.
 
     - ``"same"``: the same weights in the same precision.
-    - ``"precision"``: the same weights, or the same revision of the same Hub model, held in another dtype or
-      quantisation; use it with a warning.
-    - ``"width"``: another model whose residual stream is as wide; use it only when forced, and say so in the table.
+    - ``"precision"``: the same weights, or the same revision of the same Hub model, held in another dtype
+      or quantisation; use it with a warning.
+    - ``"width"``: another model whose residual stream is as wide; use it only when forced, and say so.
     - ``"no"``: another width, or no fingerprint to tell by.
 
     A GGUF file and the folder it was made from have different hashes and cannot be recognised as one:
@@ -42,11 +44,15 @@ def warning(match: Match, meta: Mapping[str, Any], info: ModelInfo) -> str:
     fingerprint = meta.get("model", meta)
     theirs = fingerprint if isinstance(fingerprint, Mapping) else {}
     name = str(theirs.get("name", "an unknown model"))[:80]
-    held = f"{theirs.get('dtype', '?')}{', ' + str(theirs['quantisation']) if theirs.get('quantisation') else ''}"
-    here = f"{info.dtype}{', ' + info.quantisation if info.quantisation else ''}"
+    held = _precision(theirs.get("dtype"), theirs.get("quantisation"))
+    here = _precision(info.dtype, info.quantisation)
     return {
         "same": "",
         "precision": f"fitted on the same model in another precision ({held}; here {here})",
         "width": f"fitted on {name}, not on {info.name}: their spaces have the same width but need not agree",
         "no": f"fitted on {name} of width {theirs.get('width', '?')}; {info.name} has width {info.width}",
     }[match]
+
+
+def _precision(dtype: object, quantisation: object) -> str:
+    return f"{str(dtype or '?')[:20]}, {str(quantisation)[:20]}" if quantisation else str(dtype or "?")[:20]

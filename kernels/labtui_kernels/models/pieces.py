@@ -8,7 +8,8 @@ from typing import Any
 
 
 class PieceDecoder:
-    """Decodes one answer token by token. Qwen tokenizers are byte-level, so a character may span several tokens.
+    """Decodes one answer token by token. Qwen tokenizers are byte-level, so a character may
+    span several tokens.
 
     The pieces of an answer, joined with the last :meth:`flush`, are its text; a character appears with the
     token that completes it. Special tokens (``<|im_end|>``) are shown only with ``special=True``; markup
@@ -18,7 +19,7 @@ class PieceDecoder:
     def __init__(self, tokenizer: Any, *, special: bool = False) -> None:
         self._tokenizer = tokenizer
         self._special = special
-        self._added = {token: added for token, added in tokenizer.added_tokens_decoder.items()}
+        self._added = dict(tokenizer.added_tokens_decoder)
         self._bytes = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token: int) -> str:
