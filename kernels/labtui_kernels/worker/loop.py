@@ -188,7 +188,9 @@ class Loop:
     def _fail(self, job: Running, error: Exception) -> None:
         self._close(job)
         if isinstance(error, LabError):
-            self._end(job, "failed", error=str(error), code=error.exit_code)
+            # A recipe that compared something and found it wanting says what it compared.
+            result = getattr(error, "result", None)
+            self._end(job, "failed", error=str(error), code=error.exit_code, result=result)
             return
         traceback.print_exception(error)
         self._free_memory(error)

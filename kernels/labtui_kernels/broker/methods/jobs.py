@@ -114,9 +114,10 @@ async def knob(broker: Broker, client: Client, params: KnobParams) -> None:
 async def plan(broker: Broker, client: Client, params: Plan) -> dict[str, Any]:
     """What a spec would run: counts of rows and cells."""
     from labtui_kernels import specs
+    from labtui_kernels.specs.plan import count
 
     spec = await asyncio.to_thread(specs.load, params.spec)
     shape = broker.keeper.shape
     if shape is None:
         raise UsageError("the model is not loaded yet: a plan needs its sites")
-    return await asyncio.to_thread(specs.plan, spec, shape)
+    return await asyncio.to_thread(count, spec, shape)
