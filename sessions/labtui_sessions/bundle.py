@@ -17,7 +17,6 @@ Opening runs nothing from the file: it reads JSON and numbers, and checks every 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -37,6 +36,7 @@ from .journal import JournalReader
 from .log import EventLog, each
 from .state import VERSION, SessionState, from_snapshot, reduce
 from .tables import Table, Tables, as_json, finite
+from .versions import package_versions
 
 KIND = "session"
 SUMMARY_LIMIT = 200_000
@@ -45,7 +45,6 @@ KEYFRAME_BYTES = 1 << 20
 """A state is kept at least every so many bytes of events, unless states are much larger than that."""
 ARTIFACT_LIMIT = 512 << 20
 """Bytes of included artifacts at most."""
-PACKAGES = ("labtui", "numpy", "msgspec", "safetensors", "torch", "transformers")
 
 Array = columns.Array
 
@@ -380,17 +379,6 @@ def _include(
         names = {own: f"artifact/{number}/{own}" for own in parts}
         tensors.update({names[own]: array for own, array in parts.items()})
         summary.artifacts.append(ArtifactInfo(name, artifact.kind, artifact.meta, names))
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that matter, of those installed; nothing is imported."""
-    found: dict[str, str] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _model_info(info: dict[str, Any]) -> dict[str, Any]:
