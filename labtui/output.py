@@ -173,11 +173,9 @@ class Progress:
     def update(self, done: float, total: float, text: str = "") -> None:
         """Show ``done`` of ``total`` (0 when unknown) at a bounded rate."""
         now = time.monotonic()
-        if now - self._shown < (0.1 if self._tty else EVERY_SECONDS) and done < total:
+        if now - self._shown < (0.1 if self._tty else EVERY_SECONDS):
             return
         line = self._line(done, total, clean(text), now - self._start)
-        if line == self._last:
-            return
         self._shown, self._last = now, line
         if self._tty:
             columns = shutil.get_terminal_size().columns - 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labtui import config as settings
+from labtui.models import check_model
 from labtui_artifacts import library
 from labtui_artifacts.errors import LabError, Unreachable, UsageError, from_code
 from labtui_kernels.broker import config as configuration
@@ -55,6 +56,7 @@ def configure(
         quantize=quantize or base.quantize,
         idle_ttl=configuration.parse_duration(idle_ttl) if idle_ttl else base.idle_ttl,
     )
+    check_model(found.model)
     return configuration.check(found)
 
 

@@ -19,6 +19,7 @@ from labtui_kernels.broker.writer import PROMPT_KINDS, LiveSession, Syncer
 from labtui_kernels.build import build_id
 from labtui_sessions.events import Event
 from labtui_sessions.journal import FILE as JOURNAL
+from labtui_sessions.versions import package_versions
 
 FRAME_BYTES = 1024 * 1024
 
@@ -85,7 +86,7 @@ class Sessions:
             "id": identity,
             "title": title or live.state.title,
             "kernel": self._kernel,
-            "versions": {"build": build_id()},
+            "versions": {**package_versions(), "build": build_id()},
             "created": live.state.created or time.time(),
         }
         live.post("session.opened", data)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from labtui_artifacts.errors import LabError, UsageError
-from labtui_artifacts.lock import Lock
 from labtui_artifacts.paths import secure_folder
 from labtui_sessions.events import Event, encode
 from labtui_sessions.journal import Journal, read_events
@@ -101,13 +100,12 @@ class Syncer:
 class LiveSession:
     """An open session: its journal, its state, and the events not yet told to the clients."""
 
-    def __init__(self, identity: str, journal: Journal, lock: Lock) -> None:
+    def __init__(self, identity: str, journal: Journal) -> None:
         self.id = identity
         self.journal = journal
         self.state = SessionState()
         self.tables = Tables()
         self.rows: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        self._lock = lock
         self.durable = 0
         self.stalled = ""
         self._backlog: deque[tuple[str, dict[str, Any]]] = deque()
@@ -123,15 +121,13 @@ class LiveSession:
         Blocks while it reads; LabError or BadFile when it cannot be opened or another process has it open.
         """
         secure_folder(folder, what="session folder")
-        lock = Lock(folder / ".lock", what=f"session {folder.name}", timeout=1.0)
-        lock.acquire()
+        live = cls(folder.name, Journal.open(folder))
         try:
-            live = cls(folder.name, Journal.open(folder), lock)
             for event in read_events(folder):
                 live._apply(event)
                 observe(event)
         except BaseException:
-            lock.release()
+            live.journal.close()
             raise
         return live
 
@@ -250,7 +246,6 @@ class LiveSession:
             self.journal.sync()
         finally:
             self.journal.close()
-            self._lock.release()
 
 
 def _size(event: Event) -> int:

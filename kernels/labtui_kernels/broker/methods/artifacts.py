@@ -80,7 +80,7 @@ async def listing(broker: Broker, client: Client, params: Kind) -> list[dict[str
 
 @method("artifact.show", Named)
 async def show(broker: Broker, client: Client, params: Named) -> dict[str, Any]:
-    """An artifact's header: kind, meta, and the names, dtypes and shapes of its tensors."""
+    """An artifact's header: kind, meta, and the names, dtypes and shapes of its tensors; reference norms too."""
     return await asyncio.to_thread(_show, params.name)
 
 
@@ -89,20 +89,23 @@ def _show(name: str) -> dict[str, Any]:
 
     path = store().path(name)
     header = read_header(path)
-    tensors = {
-        key: {"dtype": info[0], "shape": list(info[1])} for key, info in _tensors(header.tensors).items()
-    }
-    return {
+    tensors = {key: {"dtype": dtype, "shape": list(shape)} for key, (dtype, shape) in header.tensors.items()}
+    shown = {
         "name": name,
         "kind": header.kind,
         "bytes": path.stat().st_size,
         "meta": header.meta,
         "tensors": tensors,
     }
+    return shown | ({"references": _references(path)} if header.kind == "direction" else {})
 
 
-def _tensors(tensors: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    return {key: (info.dtype, info.shape) for key, info in tensors.items()}
+def _references(path: Path) -> dict[str, dict[str, float | None]]:
+    """The reference norms of a direction's sites (median and mean), which are tensors and not in the header."""
+    from labtui_artifacts.kinds.direction import DirectionFile
+
+    found = DirectionFile.open(path).references
+    return {site: {"median": median, "mean": mean} for site, (median, mean) in found.items()}
 
 
 @method("artifact.get", Get)
