@@ -11,7 +11,7 @@ The file is ``$LABTUI_HOME/config.toml``::
     keys = { "app.quit" = "ctrl+q" }  # action id to key
 
     [remote]
-    command = "~/lab/bin/labtui"    # how labtui is called over there             LABTUI_REMOTE_COMMAND
+    command = "~/lab/bin/labtui"    # how labtui is called over there             LABTUI_REMOTE
 
     [profiles.big]                  # labtui kernel start NAME --profile big
     model = "Qwen/Qwen3-8B"
@@ -91,7 +91,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class _Option:
-    """One setting: its place in the file, its variable, its check (whose ValueError says what is expected)."""
+    """One setting: its place in the file, its variable, its check (its ValueError says what is expected)."""
 
     name: str
     table: str
@@ -127,7 +127,7 @@ _OPTIONS = (
     _Option("theme", "app", "theme", "LABTUI_THEME", None, _text),
     _Option("low_bandwidth", "app", "low_bandwidth", "LABTUI_LOW_BANDWIDTH", False, _switch),
     _Option("keys", "app", "keys", None, {}, _keys),
-    _Option("remote_command", "remote", "command", "LABTUI_REMOTE_COMMAND", "labtui", _text),
+    _Option("remote_command", "remote", "command", "LABTUI_REMOTE", "labtui", _text),
 )
 _TABLES = ("app", "remote", "profiles")
 _PROFILE_KEYS = ("model", "dtype", "device", "quantize", "idle_ttl")

@@ -16,6 +16,7 @@ from labtui_artifacts import exchange, paths
 from labtui_artifacts.errors import Unreachable
 from labtui_artifacts.exchange import Reading
 from labtui_artifacts.files import write_atomically
+from labtui_artifacts.kinds.direction import DirectionFile
 from labtui_artifacts.store import Store
 
 PIECE = 1024 * 1024
@@ -74,17 +75,22 @@ class LocalShelf:
         return [msgspec.to_builtins(entry) for entry in self.store.list(kind)]
 
     def show(self, name: str) -> dict[str, Any]:
-        header = self.store.get(name).header
+        file = self.store.get(name)
+        header = file.header
         tensors = {
-            key: {"dtype": dtype, "shape": list(shape)} for key, (dtype, shape) in header.tensors.items()
+            key: {"dtype": info.dtype, "shape": list(info.shape)} for key, info in header.tensors.items()
         }
-        return {
+        shown = {
             "name": name,
             "kind": header.kind,
             "bytes": header.size,
             "meta": header.meta,
             "tensors": tensors,
         }
+        if header.kind == "direction":
+            known = DirectionFile.view(file, name).references
+            shown["references"] = {site: {"median": low, "mean": mean} for site, (low, mean) in known.items()}
+        return shown
 
     def bring(
         self, path: Path, name: str | None, format: str | None, reading: Reading, replace: bool

@@ -60,24 +60,17 @@ def show(target: Target, name: str, as_json: bool) -> None:
     output.pairs(
         {"name": found["name"], "kind": found["kind"], "size": output.size(found["bytes"]), **_facts(meta)}
     )
-    sites = _sites(meta)
+    print()
+    sites = _sites(meta, found.get("references", {}))
     if sites:
-        print()
-        output.table(
-            sites,
-            [
-                column
-                for column in ("site", "norm", "gap", "split_half")
-                if any(column in row for row in sites)
-            ],
-        )
-    else:
-        print()
-        rows = [
-            {"tensor": key, "dtype": value["dtype"], "shape": str(value["shape"])}
-            for key, value in found["tensors"].items()
-        ]
-        output.table(rows, ["tensor", "dtype", "shape"])
+        columns = ("site", "norm", "reference", "percent", "gap", "split_half")
+        output.table(sites, [column for column in columns if any(column in row for row in sites)])
+        return
+    rows = [
+        {"tensor": key, "dtype": value["dtype"], "shape": str(value["shape"])}
+        for key, value in found["tensors"].items()
+    ]
+    output.table(rows, ["tensor", "dtype", "shape"])
 
 
 @command.command("import")
@@ -184,7 +177,7 @@ def _when(entry: dict[str, Any]) -> str:
 
 def _about(entry: dict[str, Any]) -> str:
     if entry["problem"]:
-        return entry["problem"]
+        return entry["problem"].partition(": ")[2] or entry["problem"]
     meta = entry["meta"]
     parts = [str(meta[key]) for key in ("title", "method") if isinstance(meta.get(key), str)]
     sites = meta.get("sites")
@@ -213,8 +206,10 @@ def _facts(meta: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _sites(meta: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a site: its norm, gap and split-half stability, as far as they are stored."""
+def _sites(meta: dict[str, Any], references: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row a site, as far as stored: its norm, the site's reference norm (median), the one in % of the other
+    (what strength 1 is), the gap and the split-half stability.
+    """
     sites = meta.get("sites")
     if not isinstance(sites, list):
         return []
@@ -225,4 +220,8 @@ def _sites(meta: dict[str, Any]) -> list[dict[str, Any]]:
             for row in rows:
                 if isinstance(values.get(row["site"]), int | float):
                     row[column] = values[row["site"]]
+    for row in rows:
+        reference = (references.get(row["site"]) or {}).get("median")
+        if reference and "norm" in row:
+            row["reference"], row["percent"] = reference, 100 * row["norm"] / reference
     return rows

@@ -45,7 +45,7 @@ def test_a_near_miss_is_corrected() -> None:
 
 def test_no_model_library_is_imported() -> None:
     code = (
-        "import sys, labtui_artifacts.library, labtui_artifacts.store\n"
+        "import sys, labtui_artifacts.library, labtui_artifacts.store, labtui_artifacts.exchange\n"
         "print([name for name in ('torch', 'transformers', 'gguf', 'yaml') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

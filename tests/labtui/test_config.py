@@ -14,7 +14,7 @@ from labtui import config
 from labtui.config import Profile, settings
 from labtui_artifacts.errors import UsageError
 
-VARIABLES = ("KERNEL", "VIA", "THEME", "LOW_BANDWIDTH", "REMOTE_COMMAND")
+VARIABLES = ("KERNEL", "VIA", "THEME", "LOW_BANDWIDTH", "REMOTE")
 
 
 @pytest.fixture(autouse=True)
