@@ -77,7 +77,7 @@ def opened(ref: str, target: Target) -> Iterator[EventLog]:
 def local_id(ref: str, target: Target) -> str:
     """The id meant by ``ref``: itself, the kernel's current session, or the only one that begins so."""
     if ref == CURRENT:
-        return with_kernel(target, _current)
+        return current(target)
     root = paths.sessions()
     if (root / ref).is_dir() or not ref or not root.is_dir():
         return ref
@@ -85,8 +85,13 @@ def local_id(ref: str, target: Target) -> str:
     return near[0] if len(near) == 1 else ref
 
 
-async def _current(lab: AsyncLab) -> str:
-    return lab.hello.session
+def current(target: Target) -> str:
+    """The id of the kernel's current session."""
+
+    async def name(lab: AsyncLab) -> str:
+        return lab.hello.session
+
+    return with_kernel(target, name)
 
 
 def pull(

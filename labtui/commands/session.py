@@ -19,6 +19,7 @@ from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:
     from labtui.client import AsyncLab
+    from labtui.running import Outcome
     from labtui_sessions.home import Listed
     from labtui_sessions.log import EventLog
     from labtui_sessions.state import SessionState
@@ -264,6 +265,10 @@ def save(session: str, file: Path, force: bool, as_json: bool, target: Target) -
 @target_options
 def pull(session: str, file: Path | None, force: bool, as_json: bool, target: Target) -> None:
     """Bring SESSION of a kernel here as one file (default: SESSION.safetensors)."""
+    from labtui import fetching
+
+    if session == fetching.CURRENT:
+        session = fetching.current(target)
     _pull(session, file or Path(f"{session}.safetensors"), force, target, as_json)
 
 
@@ -347,11 +352,14 @@ def rerun(
     with open_session(ref) as log:
         spec = build(log, job=job, limit=rows)
         spec["any_model"] = any_model
-        outcome = fetching.with_kernel(target, lambda lab: _rerun(lab, log, spec), attach=True)
+        outcome, rows_off = fetching.with_kernel(target, lambda lab: _rerun(lab, log, spec), attach=True)
     result = {"job": outcome.job, "session": outcome.session, "status": outcome.status,
-              "error": outcome.error or None, "tolerance": spec["tolerance"], **outcome.result}  # fmt: skip
+              "error": outcome.error or None, "tolerance": spec["tolerance"], "differing": rows_off,
+              **outcome.result}  # fmt: skip
     if as_json:
         output.emit_json(result)
+    elif rows_off:
+        output.table(rows_off, ["row", "max_abs_diff", "at", "tokens", "first_diff", "first_diff_gap"])
     outcome.check()
     if not as_json:
         count, largest = result.get("rows", len(spec["rows"])), output.cell(result.get("max_abs_diff"))
@@ -359,7 +367,8 @@ def rerun(
         print(f"ok  {count} rows, largest difference {largest} nats, {limit}")
 
 
-async def _rerun(lab: AsyncLab, log: EventLog, spec: dict[str, Any]) -> Any:
+async def _rerun(lab: AsyncLab, log: EventLog, spec: dict[str, Any]) -> tuple[Outcome, list[dict[str, Any]]]:
+    """Submit it and wait; how it ended, and the rows that were off."""
     from labtui import fetching
     from labtui.running import Run
 
@@ -368,7 +377,13 @@ async def _rerun(lab: AsyncLab, log: EventLog, spec: dict[str, Any]) -> Any:
     run = Run(lab, spec)
     await run.submit()
     with output.Progress("rerun") as progress:
-        return await run.wait(progress.update)
+        outcome = await run.wait(progress.update)
+    if outcome.status == "done" or "rerun" not in outcome.tables:
+        return outcome, []
+    total = lab.state.tables["rerun"].rows  # rows of earlier reruns come first
+    page = await lab.page("rerun", max(0, total - len(spec["rows"])), total)
+    rows = [dict(zip(page.columns, row, strict=True)) for row in page.rows]
+    return outcome, [row for row in rows if row.get("ok") is False]
 
 
 # -- keeping order ------------------------------------------------------------------------------------
