@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answered:
-    """A row as the engine took it, with what it generated, the token that ended the turn left out."""
+    """A row as the engine took it, with what it generated, the token that ended the turn included.
+
+    That token counts: an answer that stops in the middle of a word is unlikely text only by its end.
+    """
 
     row: Row
-    answer: tuple[int, ...]
+    tokens: tuple[int, ...]
 
 
 def perplexities(engine: Engine, answers: Sequence[Answered]) -> Generator[None, None, list[float | None]]:
-    """Perplexity of each answer under the unsteered model; None for an empty answer."""
-    chosen = [index for index, answered in enumerate(answers) if answered.answer]
-    rows = [_forced(answers[index], answers[index].answer, plain=True) for index in chosen]
+    """Perplexity of each row's generated tokens under the unsteered model; None without any."""
+    chosen = [index for index, answered in enumerate(answers) if answered.tokens]
+    rows = [_forced(answers[index], answers[index].tokens, plain=True) for index in chosen]
     found: list[float | None] = [None] * len(answers)
     for part in engine.score_parts(rows) if rows else ():
         for number, emitted in part.items():
@@ -70,9 +73,8 @@ def divergences(engine: Engine, answers: Sequence[Answered]) -> Generator[None, 
     """
     found: list[float | None] = [None if answered.row.edits else 0.0 for answered in answers]
     firsts = [first_affected(answered.row) for answered in answers]
-    chosen = [i for i, a in enumerate(answers) if a.row.edits and len(a.answer) >= max(1, firsts[i])]
-    # Token number `first` need not exist for its distribution to be compared: any token may stand there.
-    rows = [_forced(answers[i], (*answers[i].answer[: firsts[i]], answers[i].row.ids[-1])) for i in chosen]
+    chosen = [i for i, a in enumerate(answers) if a.row.edits and len(a.tokens) > firsts[i]]
+    rows = [_forced(answers[i], answers[i].tokens[: firsts[i] + 1]) for i in chosen]
     for part in engine.divergence_parts(rows) if rows else ():
         for number, values in part.items():
             found[chosen[number]] = values[-1]

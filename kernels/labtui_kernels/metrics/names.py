@@ -16,7 +16,7 @@ METRICS: dict[str, str] = {
     "contractions": "contractions per 100 words (the axis formal)",
     "questions": "share of sentences that are questions (the axis Socratic)",
     "enthusiasm": "exclamation marks and enthusiasm words per 100 words (the axis dry)",
-    "perplexity": "of the generated tokens under the unsteered model, token-weighted",
+    "perplexity": "of the generated tokens, the one that ends the turn included, under the unsteered model",
     "kl": "KL(steered || unsteered) in nats at the first step that the edit can affect",
     "kl-mean": "the same KL, mean over the unsteered answer's steps, teacher-forced",
     "coherent": "guard against ruined text: perplexity < 3x and distinct-2 >= 0.8x the zero row's, not "

@@ -38,7 +38,7 @@ def measure(
             values.put("kl", kl, "the answer ended before the first step that the edit can affect")
     if "kl-mean" in wanted:
         answers = [_answered(row) for row in rows]
-        others = [tuple(zeros[row.row].answer) if row.row in zeros else None for row in rows]
+        others = [tuple(zeros[row.row].tokens) if row.row in zeros else None for row in rows]
         kls = yield from mean_divergences(ctx.engine, answers, others)
         for values, kl in zip(found, kls, strict=True):
             values.put("kl-mean", kl, "there is no unsteered answer to go along")
@@ -68,11 +68,12 @@ def _perplexities(
     for row in rows:
         if row.row in known:
             continue
-        count = len(row.answer)
-        if not row.resolved.edits:
-            known[row.row] = perplexity(row.logprobs[:count])
+        if not row.answer:
+            known[row.row] = None
+        elif not row.resolved.edits:
+            known[row.row] = perplexity(row.logprobs)
         elif row.surprise:
-            known[row.row] = perplexity([value for value in row.plain_logprobs[:count] if value is not None])
+            known[row.row] = perplexity([value for value in row.plain_logprobs if value is not None])
         else:
             todo.append(row)
             known[row.row] = None
@@ -81,7 +82,7 @@ def _perplexities(
 
 
 def _answered(row: LiveRow) -> Answered:
-    return Answered(row.engine_row(), tuple(row.answer))
+    return Answered(row.engine_row(), tuple(row.tokens))
 
 
 def _coherent(row: LiveRow, zero: LiveRow | None, known: Mapping[str, float | None], values: Values) -> None:

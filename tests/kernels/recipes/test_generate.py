@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from labtui_kernels import recipes, specs
 from labtui_kernels.models.chat import render
 from labtui_kernels.recipes.context import KnobTurn
 from tests.kernels.recipes.lab import Lab, generate_by_hand
+from tests.support.tiny import TEXT_FAMILIES
 
 PROMPT = {"kind": "generate", "prompt": "Explain what a mutex is.", "max_new_tokens": 12}
 
@@ -96,7 +98,7 @@ def test_metrics_are_those_of_the_unsteered_model(lab: Lab) -> None:
     for arm in ("plain", "steered"):
         row = ctx.row(arm)
         ids = [*row["started"]["ids"], *row["ids"]]
-        answer = row["tokens"]
+        answer = len(row["ids"])
         with torch.no_grad():
             logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
         start = len(row["started"]["ids"])
@@ -234,3 +236,13 @@ def test_what_is_refused(lab: Lab, change: dict[str, str], said: str) -> None:
         lab.run(PROMPT | change)
     assert said in str(failure.value) and "\n" not in str(failure.value)
     assert lab.engine.audit().ok
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+def test_every_text_family_is_steered_as_by_hand(family: str, tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "store", family)
+    vector = torch.from_numpy(lab.direction("terse", 1)["llm.1.out"])
+    ctx, _ = lab.run(PROMPT | {"edits": "1.5*terse@llm.1", "metrics": ["perplexity", "kl"]})
+    row = ctx.row("steered")
+    assert row["ids"] == generate_by_hand(lab, row["started"]["ids"], {1: 1.5 * vector}, 12)[0]
+    assert row["metrics"]["kl"] > 0 and row["metrics"]["perplexity"] > 1
