@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,11 @@ def read(path: Path, reading: Reading) -> Imported:
         if path.stat().st_size > MAX_FILE:
             raise BadFile(f"{path}: longer than {MAX_FILE} bytes, no direction")
         try:
-            value = torch.load(handle, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore"
+                )  # of its opinion on old pickles; what matters is refused below
+                value = torch.load(handle, map_location="cpu", weights_only=True)
         except Exception as problem:  # a hostile file may fail in any way torch knows
             reason = " ".join(str(problem).split())[:120]
             raise BadFile(f"{path}: not a .pt file of plain tensors ({reason})") from problem
