@@ -1,7 +1,7 @@
 """The one registry of what a user can do.
 
-Key bindings, the footer, contextual help and the command palette are all generated from this table, so none of
-them can say something that the others do not. A test presses every key of every scope.
+Key bindings, the footer, contextual help and the command palette are all generated from this table, so
+none of them can say something that the others do not. A test presses every key of every scope.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 
+from textual.binding import Binding, BindingType
+
 from labtui_artifacts.errors import UsageError
-from textual.binding import Binding
 
 SCREENS = ("home", "steer", "sweep", "shelf", "sessions")
 """Screens in the order of their number keys."""
@@ -26,8 +27,10 @@ SCOPE_TITLES = {
     "sessions": "Sessions",
     "replay": "Replay",
     "list": "In lists, trees and tables",
+    "reader": "In a text",
     "prompt": "While writing a prompt",
     "dialog": "In a dialogue",
+    "question": "At a question",
 }
 
 
@@ -35,8 +38,9 @@ SCOPE_TITLES = {
 class Action:
     """One thing a user can do.
 
-    ``keys`` are Textual key names, the first is the one shown. ``handler`` is the name after ``action_`` on the
-    class that serves ``scope``. ``foot`` orders the footer (0 leaves it out). ``live`` means that it needs a
+    ``keys`` are Textual key names, the first is the one shown. ``handler`` is the name after
+    ``action_`` on the class that serves ``scope``. ``foot`` orders the footer (0 leaves it out).
+    ``live`` means that it needs a
     running kernel, so it is off in a replay. ``anywhere`` keys work while text is being typed.
     """
 
@@ -81,34 +85,45 @@ def show_key(key: str) -> str:
 def _a(id: str, title: str, keys: str, handler: str, help: str, *, foot: int = 0, live: bool = False,
        anywhere: bool = False, palette: bool = True) -> Action:
     """A row of the table; the scope is what stands before the dot of ``id``."""
-    return Action(id, title, tuple(keys.split()), id.partition(".")[0], handler, help, foot, live, anywhere, palette)
+    scope = id.partition(".")[0]
+    return Action(id, title, tuple(keys.split()), scope, handler, help, foot, live, anywhere, palette)
 
 
 ACTIONS: tuple[Action, ...] = (
     # everywhere
     _a("app.home", "Home", "1 alt+1", "show_screen('home')", "kernels, recent sessions, what to do next"),
-    _a("app.steer", "Steer", "2 alt+2", "show_screen('steer')", "steer an answer and read it beside the plain one"),
-    _a("app.sweep", "Sweep", "3 alt+3", "show_screen('sweep')", "many sites, strengths and prompts in one table"),
+    _a("app.steer", "Steer", "2 alt+2", "show_screen('steer')",
+       "steer an answer and read it beside the plain one"),
+    _a("app.sweep", "Sweep", "3 alt+3", "show_screen('sweep')",
+       "many sites, strengths and prompts in one table"),
     _a("app.shelf", "Shelf", "4 alt+4", "show_screen('shelf')", "directions and other artifacts"),
-    _a("app.sessions", "Sessions", "5 alt+5", "show_screen('sessions')", "notes, tags, saving and replay"),
-    _a("app.help", "Help", "question_mark f1", "help", "what every key does here", foot=98, anywhere=True),
+    _a("app.sessions", "Sessions", "5 alt+5", "show_screen('sessions')",
+       "notes, tags, saving and replay"),
+    _a("app.help", "Help", "question_mark f1", "help", "what every key does here",
+       foot=98, anywhere=True),
     _a("app.palette", "Commands", "ctrl+p colon", "command_palette", "find any command by name", foot=97,
        anywhere=True, palette=False),
     _a("app.jump", "Jump", "ctrl+o", "jump", "go to a panel by one letter", foot=90, anywhere=True),
     _a("app.leave", "Leave", "escape", "leave", "leave an input, a drawer or a dialogue", palette=False),
     _a("app.copy", "Copy", "y", "copy", "copy the text of the panel in focus", foot=80),
-    _a("app.copy_command", "Copy as a command line", "Y", "copy_command", "what would do this from a shell"),
+    _a("app.copy_command", "Copy as a command line", "Y", "copy_command",
+       "what would do this from a shell"),
     _a("app.copy_spec", "Copy as a spec", "S", "copy_spec", "what would do this with labtui run"),
     _a("app.note", "Add a note", "n", "note", "a note in the session, at this moment", live=True),
-    _a("app.save", "Save the session", "ctrl+s", "save_session", "one file that replays anywhere", live=True,
+    _a("app.save", "Save the session", "ctrl+s", "save_session", "one file that replays anywhere",
+       live=True,
        anywhere=True),
     _a("app.freeze", "Freeze the view", "p", "freeze", "hold the screen still; the kernel goes on"),
-    _a("app.reconnect", "Reconnect now", "R", "reconnect", "try the link again without waiting", live=True),
-    _a("app.theme", "Next theme", "f9", "next_theme", "colours: dark, light, 16 colours, and more", anywhere=True),
-    _a("app.low", "Low bandwidth on or off", "f8", "low_bandwidth", "fewer chart frames, no animation", anywhere=True),
+    _a("app.reconnect", "Reconnect now", "R", "reconnect", "try the link again without waiting",
+       live=True),
+    _a("app.theme", "Next theme", "f9", "next_theme", "colours: dark, light, 16 colours, and more",
+       anywhere=True),
+    _a("app.low", "Low bandwidth on or off", "f8", "low_bandwidth", "fewer chart frames, no animation",
+       anywhere=True),
     _a("app.quit", "Leave labtui", "q ctrl+q", "quit", "the kernel goes on without you", anywhere=True),
     # home
-    _a("home.open", "Attach or replay", "enter", "open", "attach to the kernel, or replay the session, under the cursor",
+    _a("home.open", "Attach or replay", "enter", "open",
+       "attach to the kernel, or replay the session, under the cursor",
        foot=1, palette=False),
     _a("home.start", "Start", "s", "start_kernel", "choose a model, a precision and a device", foot=2),
     _a("home.toy", "Bundled toy", "b", "start_toy", "a small Qwen3 that ships with labtui, on the CPU",
@@ -116,46 +131,65 @@ ACTIONS: tuple[Action, ...] = (
     _a("home.stop", "Stop", "X", "stop_kernel", "ends the process; its session stays", foot=4),
     _a("home.refresh", "Refresh", "r", "refresh_list", "list kernels and sessions anew", foot=5),
     # steer
-    _a("steer.run", "Run", "ctrl+r r", "run", "generate the plain and the steered answer", foot=1, live=True,
+    _a("steer.run", "Run", "ctrl+r r", "run", "generate the plain and the steered answer",
+       foot=1, live=True,
        anywhere=True),
-    _a("steer.stop", "Break off", "b", "stop", "stop the answers that are being written", foot=6, live=True),
-    _a("steer.prompt", "Prompt", "i", "focus_panel('prompt')", "write it; enter runs, ctrl+j breaks a line",
+    _a("steer.stop", "Break off", "b", "stop", "stop the answers that are being written",
+       foot=6, live=True),
+    _a("steer.prompt", "Prompt", "i", "focus_panel('prompt')",
+       "write it; enter runs, ctrl+j breaks a line",
        foot=2),
     _a("steer.system", "System prompt", "I", "focus_panel('system')", "what the model is told to be"),
     _a("steer.prefill", "Prefill", "f", "focus_panel('prefill')",
        "the answer begins with these words"),
-    _a("steer.sites", "Site", "s", "focus_panel('sites')", "choose where in the model the edit applies", foot=3),
-    _a("steer.directions", "Direction", "d", "focus_panel('directions')", "choose what the edit adds", foot=4),
-    _a("steer.edits", "Edits", "e", "focus_panel('edits')", "the whole expression: 2.0*terse@llm.4@generated",
+    _a("steer.sites", "Site", "s", "focus_panel('sites')", "choose where in the model the edit applies",
+       foot=3),
+    _a("steer.directions", "Direction", "d", "focus_panel('directions')", "choose what the edit adds",
+       foot=4),
+    _a("steer.edits", "Edits", "e", "focus_panel('edits')",
+       "the whole expression: 2.0*terse@llm.4@generated",
        foot=5),
-    _a("steer.options", "Sampling and length", "o", "focus_panel('options')", "temperature, seed, length, resamples"),
-    _a("steer.tokens", "Tokens", "t", "focus_panel('tokens')", "the prompt as the model gets it; read and edited marked"),
-    _a("steer.chart", "Chart", "v", "focus_panel('chart')", "words and perplexity over the strengths tried"),
-    _a("steer.history", "History", "H", "focus_panel('history')", "every prompt of this session; enter takes it up"),
+    _a("steer.options", "Sampling and length", "o", "focus_panel('options')",
+       "temperature, seed, length, resamples"),
+    _a("steer.tokens", "Tokens", "t", "focus_panel('tokens')",
+       "the prompt as the model gets it; read and edited marked"),
+    _a("steer.chart", "Chart", "v", "focus_panel('chart')",
+       "words and perplexity over the strengths tried"),
+    _a("steer.history", "History", "H", "focus_panel('history')",
+       "every prompt of this session; enter takes it up"),
     _a("steer.finer", "Less", "comma", "nudge(-1, 'fine')", "also while the answer streams",
        foot=7),
-    _a("steer.more", "More", "full_stop", "nudge(1, 'fine')", "strength one step up, also while it streams", foot=8),
+    _a("steer.more", "More", "full_stop", "nudge(1, 'fine')",
+       "strength one step up, also while it streams", foot=8),
     _a("steer.coarser", "Much less", "less_than_sign", "nudge(-1, 'coarse')", "five steps at once"),
     _a("steer.most", "Much more", "greater_than_sign", "nudge(1, 'coarse')", "five steps at once"),
     _a("steer.zero", "Strength to zero", "0", "zero", "the steered arm then equals the plain one"),
-    _a("steer.negate", "Turn the direction round", "minus", "negate", "the same strength with the other sign"),
+    _a("steer.negate", "Turn the direction round", "minus", "negate",
+       "the same strength with the other sign"),
     _a("steer.unit", "Unit of the strength", "u", "unit", "α, absolute norm, or % of the reference norm"),
     _a("steer.where", "Where along the text", "w", "cycle_where", "all, prompt, last, generated"),
     _a("steer.marks", "Marks in the answers", "m", "marks", "differing words, surprise, or none"),
     _a("steer.thinking", "Thinking on or off", "T", "thinking", "for models that have the switch"),
-    _a("steer.turn", "Keep the answer as a turn", "plus", "keep_turn", "go on talking from the steered answer"),
+    _a("steer.turn", "Keep the answer as a turn", "plus", "keep_turn",
+       "go on talking from the steered answer"),
     _a("steer.drop", "Drop the last turn", "underscore", "drop_turn", "go one turn back"),
-    _a("steer.patch", "Patch an activation", "x", "patch", "take it from one arm, put it into the other", live=True),
+    _a("steer.patch", "Patch an activation", "x", "patch", "take it from one arm, put it into the other",
+       live=True),
     _a("steer.again", "Again", "A", "again", "the same again with one thing changed", foot=9,
        live=True),
-    _a("steer.make", "Make a direction", "D", "make_direction", "from a bundled style, at every site", live=True),
+    _a("steer.make", "Make a direction", "D", "make_direction", "from a bundled style, at every site",
+       live=True),
     # sweep
-    _a("sweep.run", "Run", "ctrl+r r", "run", "rows start at once; cells are saved as they finish", foot=1,
+    _a("sweep.run", "Run", "ctrl+r r", "run", "rows start at once; cells are saved as they finish",
+       foot=1,
        live=True, anywhere=True),
     _a("sweep.form", "Spec", "i", "focus_panel('form')", "prompts, directions, sites, strengths", foot=2),
-    _a("sweep.table", "Table", "t", "focus_panel('table')", "the rows of the cells that are committed", foot=3),
-    _a("sweep.chart", "Chart", "v", "focus_panel('chart')", "the outcome over strength, one line a site", foot=4),
-    _a("sweep.column", "Outcome", "c", "cycle_outcome", "what the chart shows: words, perplexity, …", foot=5),
+    _a("sweep.table", "Table", "t", "focus_panel('table')", "the rows of the cells that are committed",
+       foot=3),
+    _a("sweep.chart", "Chart", "v", "focus_panel('chart')", "the outcome over strength, one line a site",
+       foot=4),
+    _a("sweep.column", "Outcome", "c", "cycle_outcome", "what the chart shows: words, perplexity, …",
+       foot=5),
     _a("sweep.hold", "Pause", "P", "hold", "pause or resume the job; nothing is lost", foot=6, live=True),
     _a("sweep.stop", "Cancel", "b", "stop", "cancel the job; committed cells stay", foot=7, live=True),
     # shelf
@@ -165,12 +199,14 @@ ACTIONS: tuple[Action, ...] = (
        live=True),
     _a("shelf.rename", "Rename", "e", "rename", "the name under the cursor", foot=4, live=True),
     _a("shelf.delete", "Delete", "delete X", "delete", "asks first", foot=5, live=True),
-    _a("shelf.use", "Steer with it", "enter", "use", "the direction under the cursor", foot=6, palette=False),
+    _a("shelf.use", "Steer with it", "enter", "use", "the direction under the cursor",
+       foot=6, palette=False),
     # sessions
     _a("sessions.open", "Replay", "enter", "open", "the saved file or session under the cursor", foot=1,
        palette=False),
     _a("sessions.title", "Title", "e", "title", "give this session a title", foot=2, live=True),
-    _a("sessions.tag", "Tag", "t", "tag", "add a tag; the same tag again takes it off", foot=3, live=True),
+    _a("sessions.tag", "Tag", "t", "tag", "add a tag; the same tag again takes it off",
+       foot=3, live=True),
     _a("sessions.unnote", "Remove a note", "X", "remove_note", "the note under the cursor", live=True),
     _a("sessions.file", "File", "o", "open_file", "a session file from disk", foot=4),
     # replay
@@ -184,7 +220,8 @@ ACTIONS: tuple[Action, ...] = (
     _a("replay.start", "To the beginning", "ctrl+home", "replay_seek('start')", ""),
     _a("replay.end", "To the end", "ctrl+end", "replay_seek('end')", ""),
     _a("replay.seek", "Go to an event", "G", "replay_goto", "by its sequence number", foot=6),
-    _a("replay.close", "Close the replay", "Q", "replay_close", "back to the live kernel, if there is one", foot=7),
+    _a("replay.close", "Close the replay", "Q", "replay_close",
+       "back to the live kernel, if there is one", foot=7),
     # lists
     _a("list.down", "Down", "j down", "cursor_down", "", palette=False),
     _a("list.up", "Up", "k up", "cursor_up", "", palette=False),
@@ -192,15 +229,27 @@ ACTIONS: tuple[Action, ...] = (
     _a("list.bottom", "Last", "G end", "last", "", palette=False),
     _a("list.page_down", "Page down", "ctrl+d pagedown", "page_down", "", palette=False),
     _a("list.page_up", "Page up", "ctrl+u pageup", "page_up", "", palette=False),
-    _a("list.search", "Search", "slash", "search", "type, then enter; the list keeps what matches", foot=70,
+    _a("list.search", "Search", "slash", "search", "type, then enter; the list keeps what matches",
+       foot=70,
        palette=False),
+    # texts that are read
+    _a("reader.down", "Down", "j down", "scroll_down", "", palette=False),
+    _a("reader.up", "Up", "k up", "scroll_up", "", palette=False),
+    _a("reader.top", "Beginning", "g home", "scroll_home", "", palette=False),
+    _a("reader.bottom", "End", "G end", "scroll_end", "", palette=False),
+    _a("reader.page_down", "Page down", "ctrl+d pagedown", "page_down", "", palette=False),
+    _a("reader.page_up", "Page up", "ctrl+u pageup", "page_up", "", palette=False),
     # prompt
-    _a("prompt.submit", "Run", "enter", "submit", "ctrl+r does the same from anywhere", foot=1, palette=False),
+    _a("prompt.submit", "Run", "enter", "submit", "ctrl+r does the same from anywhere",
+       foot=1, palette=False),
     _a("prompt.newline", "New line", "ctrl+j", "newline", "", foot=2, palette=False),
     # dialog
-    _a("dialog.accept", "Accept", "ctrl+r", "accept", "enter does the same in the last field", foot=1, palette=False,
+    _a("dialog.accept", "Accept", "ctrl+r", "accept", "enter does the same in the last field",
+       foot=1, palette=False,
        anywhere=True),
     _a("dialog.close", "Close", "escape", "close", "nothing is changed", foot=2, palette=False),
+    _a("question.yes", "Yes", "y", "accept", "", palette=False),
+    _a("question.no", "No", "n", "close", "", palette=False),
 )  # fmt: skip
 
 
@@ -227,12 +276,12 @@ def by_scope(scope: str) -> tuple[Action, ...]:
     return tuple(action for action in ACTIONS if action.scope == scope)
 
 
-def bindings(scope: str) -> list[Binding]:
+def bindings(scope: str) -> list[BindingType]:
     """Textual bindings for the class that serves ``scope``.
 
     A key that types a character never takes priority, so that text inputs keep it.
     """
-    made = []
+    made: list[BindingType] = []
     for action in by_scope(scope):
         for key in action.keys:
             typed = len(show_key(key)) == 1 or key in ("space", "enter", "escape")
@@ -249,5 +298,6 @@ def handler_name(action: Action) -> str:
 def live_only() -> dict[str, frozenset[str]]:
     """By scope, the handlers that need a kernel."""
     return {
-        scope: frozenset(a.handler.partition("(")[0] for a in by_scope(scope) if a.live) for scope in SCOPE_TITLES
+        scope: frozenset(a.handler.partition("(")[0] for a in by_scope(scope) if a.live)
+        for scope in SCOPE_TITLES
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import App, SystemCommand
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from labtui import actions, clipboard, themes
@@ -29,9 +29,8 @@ from labtui.screens.steer import Steer
 from labtui.screens.sweep import Sweep
 
 if TYPE_CHECKING:
-    from labtui_sessions.fields import JobView
-
     from labtui.options import Target
+    from labtui_sessions.fields import JobView
 
 HERE = Path(__file__).parent
 
@@ -46,20 +45,39 @@ class LabApp(AppActions, App[None]):
     TITLE = "labtui"
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_BINDING = "ctrl+p"
-    CSS_PATH: ClassVar[list[str | Path]] = [
-        HERE / "app.tcss", *sorted((HERE / "widgets").glob("*.tcss")), *sorted((HERE / "screens").glob("*.tcss")),
-    ]  # fmt: skip
-    MODES: ClassVar[dict[str, Any]] = {"home": Home, "steer": Steer, "sweep": Sweep, "shelf": Shelf,
-                                       "sessions": Sessions}  # fmt: skip
+    CSS_PATH = [  # noqa: RUF012
+        HERE / "app.tcss",
+        *sorted((HERE / "widgets").glob("*.tcss")),
+        *sorted((HERE / "screens").glob("*.tcss")),
+    ]
+    MODES: ClassVar[dict[str, Any]] = {
+        "home": Home,
+        "steer": Steer,
+        "sweep": Sweep,
+        "shelf": Shelf,
+        "sessions": Sessions,
+    }
     DEFAULT_MODE = "home"
-    BINDINGS: ClassVar[list[Any]] = [*bindings("app"), *bindings("replay"),
-                                     Binding("ctrl+c", "interrupt", show=False, priority=True)]  # fmt: skip
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (100, "-medium"), (150, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (34, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings("app"),
+        *bindings("replay"),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-medium"), (150, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012
 
-    def __init__(self, lobby: Lobby, *, kernel: Kernel | None = None, replay: Player | None = None,
-                 low_bandwidth: bool = False, home: Path | None = None, styles: Mapping[str, str] | None = None,
-                 first: str | None = None, theme: str | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        lobby: Lobby,
+        *,
+        kernel: Kernel | None = None,
+        replay: Player | None = None,
+        low_bandwidth: bool = False,
+        home: Path | None = None,
+        styles: Mapping[str, str] | None = None,
+        first: str | None = None,
+        theme: str | None = None,
+    ) -> None:
         super().__init__()
         self.lobby, self.kernel, self.replay = lobby, kernel, replay
         self.folder = home or Path.home()
@@ -157,8 +175,14 @@ class LabApp(AppActions, App[None]):
 
     # -- asking ---------------------------------------------------------------------------------------
 
-    def ask(self, work: Callable[[Kernel], Awaitable[Any]], then: Callable[[Any], None] | None = None, *,
-            group: str = "ask", exclusive: bool = False) -> None:  # fmt: skip
+    def ask(
+        self,
+        work: Callable[[Kernel], Awaitable[Any]],
+        then: Callable[[Any], None] | None = None,
+        *,
+        group: str = "ask",
+        exclusive: bool = False,
+    ) -> None:
         """Run ``work`` on the kernel beside the event loop's keys; say its error, pass its answer on."""
 
         async def run() -> None:
@@ -174,8 +198,13 @@ class LabApp(AppActions, App[None]):
 
         self.run_worker(run(), group=group, exclusive=exclusive, exit_on_error=False)
 
-    def do(self, work: Callable[[], Awaitable[Any]], then: Callable[[Any], None] | None = None, *,
-           group: str = "do") -> None:  # fmt: skip
+    def do(
+        self,
+        work: Callable[[], Awaitable[Any]],
+        then: Callable[[Any], None] | None = None,
+        *,
+        group: str = "do",
+    ) -> None:
         """Like :meth:`ask`, for work that needs no kernel."""
 
         async def run(_: object = None) -> None:
@@ -239,9 +268,13 @@ class LabApp(AppActions, App[None]):
                 continue
             namespace = "screen" if action.scope in SCREENS else "app"
             keys = f" ({action.all_keys})" if action.keys else ""
-            yield SystemCommand(action.title + keys, action.help or action.title, self._runner(namespace, action.handler))
+            yield SystemCommand(
+                action.title + keys, action.help or action.title, self._runner(namespace, action.handler)
+            )
         for name in self.available_themes:
-            yield SystemCommand(f"Theme: {name}", "colours of the app", lambda name=name: setattr(self, "theme", name))
+            yield SystemCommand(
+                f"Theme: {name}", "colours of the app", lambda name=name: setattr(self, "theme", name)
+            )
 
     def _runner(self, namespace: str, handler: str) -> Callable[[], None]:
         def run() -> None:
@@ -268,7 +301,9 @@ class LabApp(AppActions, App[None]):
         try:
             done = await clipboard.copy(text, clipboard.to_terminal, self.folder)
         except OSError as error:
-            self.say(f"could not copy: {error.strerror or error}; no tmux, no clipboard, and no file", bad=True)
+            self.say(
+                f"could not copy: {error.strerror or error}; no tmux, no clipboard, and no file", bad=True
+            )
             return
         self.say(done.text)
 
@@ -277,8 +312,7 @@ def detail_of(answer: dict[str, Any]) -> dict[str, Any]:
     """A direction's numbers by site from what ``artifact.show`` says, wherever the header keeps them."""
     meta = answer.get("meta") if isinstance(answer.get("meta"), dict) else {}
     found = {**answer, **(meta or {})}
-    references = found.get("reference") or found.get("references") or found.get("reference_norms") or {}
-    return {**found, "references": references, "norms": found.get("norms") or {}}
+    return {**found, "references": answer.get("references") or {}, "norms": found.get("norms") or {}}
 
 
 def run_app(target: Target) -> None:

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labtui_artifacts.errors import LabError
-from labtui_kernels import specs
-
 from labtui import themes
 from labtui.projection import Kernel, Rates
 from labtui.widgets.dialog import Choice, Field, Form, Menu, Values
 from labtui.widgets.help import HelpScreen, Jump
+from labtui_artifacts.errors import LabError
+from labtui_kernels import specs
 
 if TYPE_CHECKING:
     from labtui.app import LabApp
@@ -80,10 +79,14 @@ class AppActions:
     def action_note(self: LabApp) -> None:  # type: ignore[misc]
         def add(values: Values | None) -> None:
             if values and values["text"].strip():
-                self.ask(lambda kernel: kernel.request("session.note", text=values["text"].strip()),
-                         lambda _: self.say("noted"))  # fmt: skip
+                self.ask(
+                    lambda kernel: kernel.request("session.note", text=values["text"].strip()),
+                    lambda _: self.say("noted"),
+                )
 
-        self.push_screen(Form("A note, at this moment of the session", [Field("text", "note")], accept="Note"), add)
+        self.push_screen(
+            Form("A note, at this moment of the session", [Field("text", "note")], accept="Note"), add
+        )
 
     def action_save_session(self: LabApp) -> None:  # type: ignore[misc]
         kernel = self.kernel
@@ -97,11 +100,20 @@ class AppActions:
                 return
             path = str(Path(values["path"]).expanduser().absolute())
             self.say(f"saving to {path}")
-            self.ask(lambda kernel: kernel.request("session.save", path=path),
-                     lambda answer: self.say(f"saved; replay it anywhere with: labtui replay {saved_path(answer, path)}"))  # fmt: skip
+            self.ask(
+                lambda kernel: kernel.request("session.save", path=path),
+                lambda answer: self.say(
+                    f"saved; replay it anywhere with: labtui replay {saved_path(answer, path)}"
+                ),
+            )
 
-        field = Field("path", "file", str(place), hint="one .safetensors file: events, tables, notes",
-                      check=lambda v: "" if v["path"].endswith(".safetensors") else "expected a name.safetensors")  # fmt: skip
+        field = Field(
+            "path",
+            "file",
+            str(place),
+            hint="one .safetensors file: events, tables, notes",
+            check=lambda v: "" if v["path"].endswith(".safetensors") else "expected a name.safetensors",
+        )
         self.push_screen(Form("Save the session", [field], accept="Save"), save)
 
     # -- directions, from Steer and from Shelf --------------------------------------------------------
@@ -111,14 +123,20 @@ class AppActions:
         if not self.style_names:
             self.say("no bundled styles were found")
             return
-        choices = [Choice(style, f"{style:<12}", self.style_help.get(style, "")) for style in self.style_names]
-        self.push_screen(Menu("Make a direction from a bundled style", choices), lambda id: then(id) if id else None)
+        choices = [
+            Choice(style, f"{style:<12}", self.style_help.get(style, "")) for style in self.style_names
+        ]
+        self.push_screen(
+            Menu("Make a direction from a bundled style", choices), lambda id: then(id) if id else None
+        )
 
     def make_from_style(self: LabApp, style: str) -> None:  # type: ignore[misc]
         """Submit the reading of a style's direction at every site."""
         spec = {"kind": "direction", "name": style, "method": "mean-difference", "style": style}
-        self.ask(lambda kernel: kernel.request("submit", spec=spec, priority="interactive"),
-                 lambda _: self.say(f"reading {style} at every site"))  # fmt: skip
+        self.ask(
+            lambda kernel: kernel.request("submit", spec=spec, priority="interactive"),
+            lambda _: self.say(f"reading {style} at every site"),
+        )
 
     # -- view -----------------------------------------------------------------------------------------
 
@@ -141,8 +159,10 @@ class AppActions:
         self.pump.rates = Rates.suited(low_bandwidth=self.low_bandwidth)
         self.animation_level = "none" if self.low_bandwidth else "full"
         rates = self.pump.rates
-        self.say(f"low bandwidth {'on' if self.low_bandwidth else 'off'}: "
-                 f"{rates.text:g} text and {rates.chart:g} chart frames a second at most")  # fmt: skip
+        self.say(
+            f"low bandwidth {'on' if self.low_bandwidth else 'off'}: "
+            f"{rates.text:g} text and {rates.chart:g} chart frames a second at most"
+        )
 
     def action_reconnect(self: LabApp) -> None:  # type: ignore[misc]
         if self.kernel is not None:
@@ -179,13 +199,17 @@ class AppActions:
             return
 
         def check(values: Values) -> str:
-            return "" if values["seq"].isdigit() and int(values["seq"]) <= replay.last else f"0 to {replay.last}"
+            return (
+                "" if values["seq"].isdigit() and int(values["seq"]) <= replay.last else f"0 to {replay.last}"
+            )
 
         def go(values: Values | None) -> None:
             if values is not None:
                 replay.seek(int(values["seq"]))
 
-        self.push_screen(Form("Go to an event", [Field("seq", "event", str(replay.seq), check=check)], accept="Go"), go)
+        self.push_screen(
+            Form("Go to an event", [Field("seq", "event", str(replay.seq), check=check)], accept="Go"), go
+        )
 
     def action_replay_close(self: LabApp) -> None:  # type: ignore[misc]
         if self.replay is None:

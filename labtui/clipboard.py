@@ -1,7 +1,7 @@
-"""Copying out of a terminal: tmux's buffer where there is tmux, OSC 52 elsewhere, a file when neither is certain.
+"""Copying out of a terminal: tmux's buffer where there is tmux, OSC 52 elsewhere, else a file.
 
-Each way is tried and the one that was used is said, because none can be relied on everywhere: tmux forwards OSC 52
-only when it is told to, and many terminals ignore it silently.
+Each way is tried and the one that was used is said, because none can be relied on everywhere: tmux
+forwards OSC 52 only when it is told to, and many terminals ignore it silently.
 """
 
 from __future__ import annotations
@@ -53,9 +53,14 @@ async def _tmux(text: str) -> bool:
     for flags in (["-w"], []):
         try:
             process = await asyncio.create_subprocess_exec(
-                "tmux", "load-buffer", *flags, "-", stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
+                "tmux",
+                "load-buffer",
+                *flags,
+                "-",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
         except OSError:
             return False
         try:

@@ -7,14 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from labtui_artifacts import library, paths
-from labtui_artifacts.errors import LabError, Unreachable, from_code
-
 from labtui import config
 from labtui.client import AsyncLab
 from labtui.options import Target
 from labtui.projection import KernelCard, SessionCard, Start
 from labtui.replaying import Player, open_player
+from labtui_artifacts import library, paths
+from labtui_artifacts.errors import LabError, Unreachable, from_code
 
 ANSWER_WITHIN = 2.5
 MOST_SESSIONS = 200
@@ -45,9 +44,19 @@ class LocalLobby:
 
         listed = await asyncio.to_thread(home.listing)
         return [
-            SessionCard(one.id, one.title, one.changed, one.model, one.events, one.jobs, tuple(one.tags), one.path,
-                        one.kernel) for one in listed[:MOST_SESSIONS]
-        ]  # fmt: skip
+            SessionCard(
+                one.id,
+                one.title,
+                one.changed,
+                one.model,
+                one.events,
+                one.jobs,
+                tuple(one.tags),
+                one.path,
+                one.kernel,
+            )
+            for one in listed[:MOST_SESSIONS]
+        ]
 
     async def models(self) -> list[str]:
         """The models that can be named without a download: the bundled ones."""
@@ -63,8 +72,15 @@ class LocalLobby:
         from labtui.starting import configure, start_kernel
 
         def begin() -> None:
-            start_kernel(configure(start.name, model=start.model, dtype=start.dtype, device=start.device,
-                                   quantize=start.quantize or None))  # fmt: skip
+            start_kernel(
+                configure(
+                    start.name,
+                    model=start.model,
+                    dtype=start.dtype,
+                    device=start.device,
+                    quantize=start.quantize or None,
+                )
+            )
 
         await asyncio.to_thread(begin)
 
@@ -88,7 +104,8 @@ class LocalLobby:
 
 
 class RemoteLobby(LocalLobby):
-    """The machine at the other end of ``--via``: its kernels by ``labtui kernel`` there; sessions lie here too."""
+    """The machine at the other end of ``--via``: its kernels by ``labtui kernel`` there; sessions lie
+    here too."""
 
     def __init__(self, via: str) -> None:
         self.via = via
@@ -97,14 +114,18 @@ class RemoteLobby(LocalLobby):
         from labtui.link import remote_command
 
         process = await asyncio.create_subprocess_exec(
-            *remote_command(self.via, words, batch=True), stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+            *remote_command(self.via, words, batch=True),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
         out, err = await process.communicate()
         if process.returncode:
             lines = err.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
-            raise from_code(process.returncode if process.returncode in (1, 2, 3, 4) else 3,
-                            f"--via {self.via!r}: {lines[-1].removeprefix('labtui: ')}")  # fmt: skip
+            raise from_code(
+                process.returncode if process.returncode in (1, 2, 3, 4) else 3,
+                f"--via {self.via!r}: {lines[-1].removeprefix('labtui: ')}",
+            )
         return out.decode("utf-8", "replace")
 
     async def kernels(self) -> list[KernelCard]:
@@ -130,15 +151,18 @@ def card_of(info: dict[str, Any]) -> KernelCard:
     memory = info.get("memory") or {}
     used = memory.get("device_used") or memory.get("process")
     return KernelCard(
-        name=str(info.get("kernel") or info.get("name") or ""), state=str(info.get("state") or ""),
+        name=str(info.get("kernel") or info.get("name") or ""),
+        state=str(info.get("state") or ""),
         model=str(model.get("name") or Path(str(info.get("model") or "")).name or ""),
-        detail=str(info.get("detail") or ""), progress=info.get("progress"),
+        detail=str(info.get("detail") or ""),
+        progress=info.get("progress"),
         device=str(memory.get("device") or model.get("device") or info.get("device") or ""),
         memory_used=used if isinstance(used, int) else None,
         memory_total=memory.get("device_total") if isinstance(memory.get("device_total"), int) else None,
         clients=info.get("clients") if isinstance(info.get("clients"), int) else None,
-        uptime=info.get("uptime"), error=str(info.get("failure") or ""),
-    )  # fmt: skip
+        uptime=info.get("uptime"),
+        error=str(info.get("failure") or ""),
+    )
 
 
 def style_help() -> dict[str, str]:
@@ -177,10 +201,15 @@ def open_app(target: Target, *, replay: Player | None = None, first: str | None 
     async def run() -> None:
         kernel = await _first_kernel(target) if replay is None else None
         app = LabApp(
-            RemoteLobby(target.via) if target.via else LocalLobby(), kernel=kernel, replay=replay, first=first,
-            low_bandwidth=target.low_bandwidth or said.low_bandwidth, home=paths.home_location(),
-            styles=style_help(), theme=said.theme,
-        )  # fmt: skip
+            RemoteLobby(target.via) if target.via else LocalLobby(),
+            kernel=kernel,
+            replay=replay,
+            first=first,
+            low_bandwidth=target.low_bandwidth or said.low_bandwidth,
+            home=paths.home_location(),
+            styles=style_help(),
+            theme=said.theme,
+        )
         try:
             await app.run_async()
         finally:

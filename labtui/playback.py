@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from labtui.output import clean
 from labtui_sessions.home import open_session
 from labtui_sessions.log import each, tables_of
 from labtui_sessions.state import SessionState, reduce
-
-from labtui.output import clean
 
 if TYPE_CHECKING:
     from labtui_sessions.events import Event
@@ -20,7 +19,8 @@ TABLE_ROWS = 40
 
 
 def write(file: Path, at: int | None, out: TextIO) -> None:
-    """Write the session's story up to event ``at`` (None: all of it), a line or a few an event that matters."""
+    """Write the session's story up to event ``at`` (None: all of it), a line or a few an event that
+    matters."""
     with open_session(file) as log:
         state = SessionState()
         for event in each(log, until=at):
@@ -44,7 +44,8 @@ def lines(state: SessionState, event: Event) -> list[str]:
         said = f"session {data.get('id')}  {data.get('title', '')}"
     elif event.kind == "model.ready":
         info = data.get("info", {})
-        said = f"model {info.get('name') or info.get('source')}  {info.get('dtype', '')}  {info.get('device', '')}"
+        name = info.get("name") or info.get("source")
+        said = f"model {name}  {info.get('dtype', '')}  {info.get('device', '')}"
     elif event.kind == "job.queued":
         spec = data.get("spec", {})
         said = f"{data.get('kind')} {data.get('job')}  {spec.get('edits', '')}"
@@ -55,7 +56,8 @@ def lines(state: SessionState, event: Event) -> list[str]:
         if row is not None:
             return _row(clock, row)
     elif event.kind == "knob":
-        said = f"knob {data.get('row')}: {data.get('strength_text') or data.get('strength')} from token {data.get('step')}"
+        strength = data.get("strength_text") or data.get("strength")
+        said = f"knob {data.get('row')}: {strength} from token {data.get('step')}"
     elif event.kind == "note.added":
         said = f"note  {data.get('text')}"
     elif event.kind == "artifact.saved":
@@ -70,7 +72,10 @@ def _row(clock: str, row: RowView) -> list[str]:
     if row.edits:
         head += f"  {row.edits}"
     facts = [f"{row.words} words" if row.words is not None else "", row.finish]
-    return [f"{head}  ({', '.join(f for f in facts if f)})", *(f"          {line}" for line in row.text.split("\n"))]
+    return [
+        f"{head}  ({', '.join(f for f in facts if f)})",
+        *(f"          {line}" for line in row.text.split("\n")),
+    ]
 
 
 def _short(value: object) -> str:

@@ -1,7 +1,9 @@
 """What the screens read, and how often they are painted.
 
-A screen is a projection of a session's state. It reads a :class:`Source`, which is a live kernel or a replayed
-file, and never knows which. :class:`Pump` bounds the rate: the latest state wins, frames in between are dropped.
+A screen is a projection of a session's state. It reads a :class:`Source`, which is a live kernel or a
+replayed file, and never knows which. :class:`Pump` bounds the rate: the latest state wins, frames in
+between are
+dropped.
 """
 
 from __future__ import annotations
@@ -97,7 +99,8 @@ class KernelCard:
 
 @dataclass(frozen=True)
 class SessionCard:
-    """A session in a list: one that lies in the home folder, or a saved file. ``when`` is seconds since the epoch."""
+    """A session in a list: one that lies in the home folder, or a saved file. ``when`` is seconds since
+    the epoch."""
 
     id: str
     title: str = ""
@@ -135,7 +138,8 @@ class Start:
 
 
 class Lobby(Protocol):
-    """The machine as Home sees it: kernels that run, sessions that lie there, and ways to start and open them."""
+    """The machine as Home sees it: kernels that run, sessions that lie there, and ways to start and open
+    them."""
 
     async def kernels(self) -> list[KernelCard]: ...
 
@@ -226,10 +230,13 @@ def shape_of(state: SessionState) -> ModelShape | None:
     if not isinstance(blocks, int) or not isinstance(width, int) or blocks < 1:
         return None
     return ModelShape(
-        family=str(info.get("family", "")), blocks=blocks, width=width,
-        vision_blocks=_whole(info.get("vision_blocks")), vision_width=_whole(info.get("vision_width")),
+        family=str(info.get("family", "")),
+        blocks=blocks,
+        width=width,
+        vision_blocks=_whole(info.get("vision_blocks")),
+        vision_width=_whole(info.get("vision_width")),
         deepstack=_whole(info.get("deepstack")),
-    )  # fmt: skip
+    )
 
 
 def _whole(value: object) -> int:

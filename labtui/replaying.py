@@ -40,8 +40,16 @@ class Player:
         if changed not in self._changed:
             self._changed.append(changed)
 
-    async def page(self, table: str, start: int, stop: int, *, sort: str | None = None, descending: bool = False,
-                   filter: str = "") -> Page:  # fmt: skip
+    async def page(
+        self,
+        table: str,
+        start: int,
+        stop: int,
+        *,
+        sort: str | None = None,
+        descending: bool = False,
+        filter: str = "",
+    ) -> Page:
         return await self._replay.page(table, start, stop, sort=sort, descending=descending, filter=filter)
 
     async def row_text(self, key: str) -> RowText:

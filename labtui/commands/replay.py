@@ -12,8 +12,13 @@ from labtui.options import Target
 
 @click.command("replay")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True,
-              help="How many times faster than it happened.")  # fmt: skip
+@click.option(
+    "--speed",
+    type=click.FloatRange(0.01, 1000),
+    default=1.0,
+    show_default=True,
+    help="How many times faster than it happened.",
+)
 @click.option("--at", type=click.IntRange(min=0), help="Begin at this event, standing still.")
 @click.pass_context
 def command(ctx: click.Context, file: Path, speed: float, at: int | None) -> None:
@@ -30,10 +35,9 @@ def command(ctx: click.Context, file: Path, speed: float, at: int | None) -> Non
 
 
 def _watch(target: Target, file: Path, speed: float, at: int | None) -> None:
-    from labtui_sessions.home import open_session
-
     from labtui.lobby import open_app
     from labtui.replaying import Player
+    from labtui_sessions.home import open_session
 
     with open_session(file) as log:
         player = Player(log, speed=speed, at=at, title=file.stem)

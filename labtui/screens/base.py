@@ -6,7 +6,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from labtui_artifacts.errors import UsageError
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -14,21 +13,29 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Input, TextArea, Tree
 
-from labtui.app_actions import spec_command
 from labtui.actions import Action, by_scope, live_only
+from labtui.app_actions import spec_command
 from labtui.projection import Kernel, Link, Source, last_job, one_line, rate
 from labtui.widgets.bars import Badge, Banner, KeyBar, StatusLine, TopBar
 from labtui.widgets.lists import Choices, Grid, Search
 from labtui.widgets.panel import Panel
+from labtui.widgets.reader import Reader
 from labtui.widgets.transport import Transport
+from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:
+    from labtui.app import LabApp
     from labtui_sessions.state import SessionState
 
-    from labtui.app import LabApp
-
-GLYPHS = {"ready": "●", "busy": "◉", "loading": "◌", "starting": "◌", "worker-lost": "✕", "draining": "◍",
-          "stopping": "◍"}  # fmt: skip
+GLYPHS = {
+    "ready": "●",
+    "busy": "◉",
+    "loading": "◌",
+    "starting": "◌",
+    "worker-lost": "✕",
+    "draining": "◍",
+    "stopping": "◍",
+}
 """A symbol for each state of a kernel, so that it reads without colour."""
 _STYLES = {"ready": "$success", "busy": "$accent", "worker-lost": "$error"}
 
@@ -105,7 +112,7 @@ class BaseScreen(Screen[None]):
         typing = isinstance(self.focused, (Input, TextArea))
         if typing:
             found = [a for a in found if a.anywhere or a.scope == "prompt"]
-        return [*found, *(a for a in by_scope("app") if a.foot)]
+        return [*found, *(a for a in by_scope("app") if a.foot and (a.anywhere or not typing))]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in live_only().get(self.SCOPE, ()) and not self.app.live:
@@ -116,6 +123,8 @@ class BaseScreen(Screen[None]):
         """Scopes of what has the focus, beside the screen's own."""
         if self.focused.__class__.__name__ == "Prompt":
             return ["prompt"]
+        if isinstance(self.focused, Reader):
+            return ["reader"]
         return ["list"] if isinstance(self.focused, (Choices, Grid, Tree)) else []
 
     def show_badge(self) -> None:
@@ -200,9 +209,16 @@ class BaseScreen(Screen[None]):
 
     # -- asking the kernel ----------------------------------------------------------------------------
 
-    def ask(self, work: Callable[[Kernel], Awaitable[Any]], then: Callable[[Any], None] | None = None,
-            *, group: str = "ask", exclusive: bool = False) -> None:  # fmt: skip
-        """Run ``work`` on the kernel without holding up the keys; its error is said, its answer goes to ``then``."""
+    def ask(
+        self,
+        work: Callable[[Kernel], Awaitable[Any]],
+        then: Callable[[Any], None] | None = None,
+        *,
+        group: str = "ask",
+        exclusive: bool = False,
+    ) -> None:
+        """Run ``work`` on the kernel without holding up the keys; its error is said, its answer goes to
+        ``then``."""
         self.app.ask(work, then, group=group, exclusive=exclusive)
 
     def on_key(self, event: events.Key) -> None:

@@ -105,11 +105,16 @@ class Draft:
         known = {name: spec[name] for name in Options.__dataclass_fields__ if spec.get(name) is not None}
         thinking = spec.get("thinking")
         return cls(
-            prompt=str(prompt), system=str(system or ""), turns=tuple(turns), prefill=str(spec.get("prefill") or ""),
-            thinking=thinking if isinstance(thinking, bool) else None, terms=terms,
-            direction=terms[0].direction if terms else "", site=terms[0].sites if terms else (),
+            prompt=str(prompt),
+            system=str(system or ""),
+            turns=tuple(turns),
+            prefill=str(spec.get("prefill") or ""),
+            thinking=thinking if isinstance(thinking, bool) else None,
+            terms=terms,
+            direction=terms[0].direction if terms else "",
+            site=terms[0].sites if terms else (),
             options=Options(**known),
-        )  # fmt: skip
+        )
 
     # -- the first edit, which the pickers and the knob turn ------------------------------------------
 
@@ -158,9 +163,11 @@ class Draft:
         terms = parse_edits(text, shape)
         first = terms[0] if terms else None
         return replace(
-            self, terms=terms, direction=first.direction if first else self.direction,
+            self,
+            terms=terms,
+            direction=first.direction if first else self.direction,
             site=first.sites if first else self.site,
-        )  # fmt: skip
+        )
 
     def nudged(self, way: int, coarse: bool) -> Draft:
         """The strength one step of its unit further; rounded to the step, so that it can be said."""

@@ -87,29 +87,56 @@ class Home(BaseScreen):
             return
         grid.show(
             ("when", "title", "model", "events", "tags"),
-            [(card.id, (when(card.when), card.title or card.id, card.model, right(_count(card.events)),
-                        " ".join(card.tags))) for card in self.sessions],
-        )  # fmt: skip
+            [
+                (
+                    card.id,
+                    (
+                        when(card.when),
+                        card.title or card.id,
+                        card.model,
+                        right(_count(card.events)),
+                        " ".join(card.tags),
+                    ),
+                )
+                for card in self.sessions
+            ],
+        )
         self.query_one("#recent", Panel).note("enter replays" if self.sessions else "none yet")
 
     def _next(self, source: Source | None) -> Content:
         if self.kernels == []:
-            steps = [("b", "start the bundled toy and steer it"), ("s", "start a model of yours"),
-                     ("5", "replay a saved session, no kernel needed"), ("?", "every key of this screen")]  # fmt: skip
+            steps = [
+                ("b", "start the bundled toy and steer it"),
+                ("s", "start a model of yours"),
+                ("5", "replay a saved session, no kernel needed"),
+                ("?", "every key of this screen"),
+            ]
         elif source is None:
-            steps = [("enter", "attach to the kernel under the cursor"), ("s", "start another one"),
-                     ("?", "every key of this screen")]  # fmt: skip
+            steps = [
+                ("enter", "attach to the kernel under the cursor"),
+                ("s", "start another one"),
+                ("?", "every key of this screen"),
+            ]
         else:
-            steps = [("2", "steer an answer"), ("3", "sweep sites and strengths"), ("4", "look at directions"),
-                     ("n", "write down what you saw"), ("^s", "save the session, replay it anywhere")]  # fmt: skip
-        return Content("\n").join(Content.assemble((f"{key:>6}  ", "bold $accent"), text) for key, text in steps)
+            steps = [
+                ("2", "steer an answer"),
+                ("3", "sweep sites and strengths"),
+                ("4", "look at directions"),
+                ("n", "write down what you saw"),
+                ("^s", "save the session, replay it anywhere"),
+            ]
+        return Content("\n").join(
+            Content.assemble((f"{key:>6}  ", "bold $accent"), text) for key, text in steps
+        )
 
     # -- actions --------------------------------------------------------------------------------------
 
     def action_refresh_list(self) -> None:
         async def look() -> None:
             self.kernels = await self.app.lobby.kernels()
-            if self._attach_when_up and any(c.name == self._attach_when_up and not c.error for c in self.kernels):
+            if self._attach_when_up and any(
+                c.name == self._attach_when_up and not c.error for c in self.kernels
+            ):
                 name, self._attach_when_up = self._attach_when_up, ""
                 self.attach_to(name)
             self.app.pump.changed()
@@ -194,14 +221,30 @@ class Home(BaseScreen):
 
         fields = [
             Field("name", "name", "lab" if "lab" not in taken else "", hint="how you call it", check=named),
-            Field("profile", "profile", "none", options=("none", *profiles), free=False,
-                  hint="from the config file; overrides what is below"),
-            Field("model", "model", models[0] if models else "", options=tuple(models), check=modelled,
-                  hint="a bundled name, a Hub id, a folder, or a .gguf file"),
-            Field("dtype", "precision", "auto", options=("auto", "float32", "bfloat16", "float16"), free=False),
-            Field("device", "device", "auto", options=("auto", "cpu", "cuda", "cuda:0", "cuda:1"), free=False),
+            Field(
+                "profile",
+                "profile",
+                "none",
+                options=("none", *profiles),
+                free=False,
+                hint="from the config file; overrides what is below",
+            ),
+            Field(
+                "model",
+                "model",
+                models[0] if models else "",
+                options=tuple(models),
+                check=modelled,
+                hint="a bundled name, a Hub id, a folder, or a .gguf file",
+            ),
+            Field(
+                "dtype", "precision", "auto", options=("auto", "float32", "bfloat16", "float16"), free=False
+            ),
+            Field(
+                "device", "device", "auto", options=("auto", "cpu", "cuda", "cuda:0", "cuda:1"), free=False
+            ),
             Field("quantize", "quantise", "no", options=("no", "4bit", "8bit"), free=False),
-        ]  # fmt: skip
+        ]
 
         def chosen(values: Values) -> Start:
             profile = profiles.get(values["profile"])
@@ -224,8 +267,15 @@ class Home(BaseScreen):
             if yes:
                 self.app.do(lambda: self.app.lobby.stop(name), lambda _: self.action_refresh_list())
 
-        self.app.push_screen(Confirm(f"Stop the kernel {name}?", "Its session stays, and unfinished jobs go on at its "
-                                     "next start. Leaving labtui (q) would not stop it.", yes="Stop it"), sure)  # fmt: skip
+        self.app.push_screen(
+            Confirm(
+                f"Stop the kernel {name}?",
+                "Its session stays, and unfinished jobs go on at its "
+                "next start. Leaving labtui (q) would not stop it.",
+                yes="Stop it",
+            ),
+            sure,
+        )
 
     # -- copying --------------------------------------------------------------------------------------
 
@@ -248,10 +298,15 @@ def _cells(card: KernelCard, attached: str) -> tuple[str | Text, ...]:
     if card.memory_used is not None:
         memory = _bytes(card.memory_used) + (f"/{_bytes(card.memory_total)}" if card.memory_total else "")
     return (
-        "◆" if card.name == attached else " ", card.name, card.model,
-        f"{'✕' if card.error else GLYPHS.get(card.state, '●')} {state}", card.device, right(memory),
-        right("" if card.clients is None else str(card.clients)), right(ago(card.uptime)),
-    )  # fmt: skip
+        "◆" if card.name == attached else " ",
+        card.name,
+        card.model,
+        f"{'✕' if card.error else GLYPHS.get(card.state, '●')} {state}",
+        card.device,
+        right(memory),
+        right("" if card.clients is None else str(card.clients)),
+        right(ago(card.uptime)),
+    )
 
 
 def _welcome(height: int) -> Content:
@@ -259,8 +314,12 @@ def _welcome(height: int) -> Content:
         Content.styled("No kernel is running here.", "bold"),
         Content("A kernel holds a model in the background. It keeps working when you leave."),
         Content(""),
-        Content.assemble(("  b  ", "bold reverse $accent"), "  start the bundled toy, a small Qwen3 on the CPU"),
-        Content.assemble(("  s  ", "bold reverse $accent"), "  start a model of yours: Hub id, folder or .gguf"),
+        Content.assemble(
+            ("  b  ", "bold reverse $accent"), "  start the bundled toy, a small Qwen3 on the CPU"
+        ),
+        Content.assemble(
+            ("  s  ", "bold reverse $accent"), "  start a model of yours: Hub id, folder or .gguf"
+        ),
     ]
     return Content("\n").join(lines if height < 34 else [Content(""), *lines, Content("")])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labtui_artifacts.errors import UsageError
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -20,12 +19,21 @@ from labtui.screens.home import when
 from labtui.widgets.dialog import Choice, Field, Form, Values
 from labtui.widgets.lists import Choices, Grid, right
 from labtui.widgets.panel import Panel
+from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
     from labtui_sessions.state import SessionState
 
-MARKS = {"done": "✓", "failed": "✕", "cancelled": "◌", "lost": "✕", "running": "▶", "queued": "…", "paused": "❚❚"}
+MARKS = {
+    "done": "✓",
+    "failed": "✕",
+    "cancelled": "◌",
+    "lost": "✕",
+    "running": "▶",
+    "queued": "…",
+    "paused": "❚❚",
+}
 """A symbol for how each job stands."""
 
 
@@ -45,7 +53,9 @@ class Sessions(BaseScreen):
                 yield Panel(Grid(id="all-grid"), title="Sessions", id="all")
             with Vertical(id="sessions-right"):
                 yield Panel(Static("", id="this-text", markup=False), title="This session", id="this")
-                yield Panel(Choices(id="note-list", empty="n writes one, at any moment"), title="Notes", id="notes")
+                yield Panel(
+                    Choices(id="note-list", empty="n writes one, at any moment"), title="Notes", id="notes"
+                )
                 yield Panel(Grid(id="job-grid"), title="Jobs", id="jobs")
 
     def on_mount(self) -> None:
@@ -70,14 +80,31 @@ class Sessions(BaseScreen):
         here = source.state.id if source is not None else ""
         self.query_one("#all-grid", Grid).show(
             ("", "when", "title", "model", "events", "jobs", "tags"),
-            [(c.id, ("◆" if c.id == here else " ", when(c.when), c.title or c.id, c.model,
-                     right(_n(c.events)), right(_n(c.jobs)), " ".join(c.tags))) for c in self.cards],
-        )  # fmt: skip
-        self.query_one("#all", Panel).note("enter replays · o opens a file" if self.cards else "none saved yet · o opens a file")
+            [
+                (
+                    c.id,
+                    (
+                        "◆" if c.id == here else " ",
+                        when(c.when),
+                        c.title or c.id,
+                        c.model,
+                        right(_n(c.events)),
+                        right(_n(c.jobs)),
+                        " ".join(c.tags),
+                    ),
+                )
+                for c in self.cards
+            ],
+        )
+        self.query_one("#all", Panel).note(
+            "enter replays · o opens a file" if self.cards else "none saved yet · o opens a file"
+        )
         state = source.state if source is not None else None
         self.query_one("#this-text", Static).update(about(state))
         notes = list(state.notes.values()) if state is not None else []
-        self.query_one("#note-list", Choices).show([Choice(n.id, n.text.replace("\n", " "), when(n.t)) for n in notes])
+        self.query_one("#note-list", Choices).show(
+            [Choice(n.id, n.text.replace("\n", " "), when(n.t)) for n in notes]
+        )
         self.query_one("#notes", Panel).note(f"{len(notes)}" if notes else "")
         jobs = list(reversed(state.jobs.values())) if state is not None else []
         self.query_one("#job-grid", Grid).show(
@@ -125,7 +152,9 @@ class Sessions(BaseScreen):
 
                 self.app.do(work, self._opened)
 
-        self.app.push_screen(Form("Open a session file", [Field("path", "file", check=check)], accept="Replay"), open_it)
+        self.app.push_screen(
+            Form("Open a session file", [Field("path", "file", check=check)], accept="Replay"), open_it
+        )
 
     def action_title(self) -> None:
         source = self.app.source
@@ -135,7 +164,9 @@ class Sessions(BaseScreen):
             if values is not None:
                 self.ask(lambda kernel: kernel.request("session.title", text=values["title"]))
 
-        self.app.push_screen(Form("Title of this session", [Field("title", "title", now)], accept="Set"), set_title)
+        self.app.push_screen(
+            Form("Title of this session", [Field("title", "title", now)], accept="Set"), set_title
+        )
 
     def action_tag(self) -> None:
         source = self.app.source
@@ -148,8 +179,9 @@ class Sessions(BaseScreen):
                 self.ask(lambda kernel: kernel.request(method, text=word))
 
         hint = f"there are: {', '.join(tags)}; one of them again takes it off" if tags else "one word"
-        self.app.push_screen(Form("Tag this session", [Field("tag", "tag", hint=hint, options=tuple(tags))],
-                                  accept="Tag"), tag)  # fmt: skip
+        self.app.push_screen(
+            Form("Tag this session", [Field("tag", "tag", hint=hint, options=tuple(tags))], accept="Tag"), tag
+        )
 
     def action_remove_note(self) -> None:
         note = self.query_one("#note-list", Choices).current
@@ -169,7 +201,9 @@ class Sessions(BaseScreen):
         card = next((c for c in self.cards if c.id == key), None)
         if card is not None and card.path.endswith(".safetensors"):
             return f"labtui replay {card.path}"
-        name = card.id if card is not None else (self.app.source.state.id if self.app.source is not None else "")
+        name = (
+            card.id if card is not None else (self.app.source.state.id if self.app.source is not None else "")
+        )
         if not name:
             raise UsageError("no session is under the cursor")
         return f"labtui session save {name} {name}.safetensors"
@@ -190,23 +224,38 @@ def about(state: SessionState | None) -> Content:
         return Content.styled("no session: attach to a kernel (1), or replay one from the list", "$lab-dim")
     model = state.model or {}
     facts = [
-        ("title", state.title or "—"), ("id", state.id), ("created", when(state.created)),
-        ("kernel", state.kernel_name), ("model", " · ".join(str(model.get(k)) for k in ("name", "dtype", "device")
-                                                           if model.get(k))),
-        ("tags", " ".join(state.tags) or "—"), ("events", f"{state.seq:,}"),
-    ]  # fmt: skip
+        ("title", state.title or "—"),
+        ("id", state.id),
+        ("created", when(state.created)),
+        ("kernel", state.kernel_name),
+        ("model", " · ".join(str(model.get(k)) for k in ("name", "dtype", "device") if model.get(k))),
+        ("tags", " ".join(state.tags) or "—"),
+        ("events", f"{state.seq:,}"),
+    ]
     lines = [Content.assemble((f"{key:<9}", "$lab-dim"), value) for key, value in facts if value]
-    lines += [Content.styled(f"✕ worker lost: {loss.reason} ({when(loss.t)})", "$error") for loss in state.losses[-3:]]
-    lines += [Content.styled(f"! journal: {cut.bytes} bytes were cut off a torn end ({when(cut.t)})", "$warning")
-              for cut in state.cuts[-3:]]  # fmt: skip
+    lines += [
+        Content.styled(f"✕ worker lost: {loss.reason} ({when(loss.t)})", "$error")
+        for loss in state.losses[-3:]
+    ]
+    lines += [
+        Content.styled(f"! journal: {cut.bytes} bytes were cut off a torn end ({when(cut.t)})", "$warning")
+        for cut in state.cuts[-3:]
+    ]
     return Content("\n").join(lines)
 
 
 def _job(job: JobView) -> tuple[Any, ...]:
     cells = f"{job.cells}/{job.plan.get('cells')}" if job.plan.get("cells") else ""
     audit = "" if job.audit is None else "clean" if job.audit.get("ok") else "! not clean"
-    return (MARKS.get(job.status, " "), job.job, job.kind, job.status + (f": {job.error}" if job.error else ""),
-            right(cells), right("" if job.seconds is None else f"{job.seconds:.1f}"), audit)  # fmt: skip
+    return (
+        MARKS.get(job.status, " "),
+        job.job,
+        job.kind,
+        job.status + (f": {job.error}" if job.error else ""),
+        right(cells),
+        right("" if job.seconds is None else f"{job.seconds:.1f}"),
+        audit,
+    )
 
 
 def _n(value: int | None) -> str:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from labtui_artifacts.errors import LabError, UsageError
-from labtui_kernels.lang.algebra import parse_algebra
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
@@ -20,6 +18,9 @@ from labtui.widgets.dialog import Confirm, Field, Form, Values
 from labtui.widgets.lists import Grid, right
 from labtui.widgets.numbers import by_site, numbers
 from labtui.widgets.panel import Panel
+from labtui.widgets.reader import Reader
+from labtui_artifacts.errors import LabError, UsageError
+from labtui_kernels.lang.algebra import parse_algebra
 
 
 class Shelf(BaseScreen):
@@ -38,8 +39,11 @@ class Shelf(BaseScreen):
         with Horizontal(id="shelf"):
             yield Panel(Grid(id="artifact-grid"), title="Artifacts", id="artifacts")
             with Vertical(id="shelf-right"):
-                yield Panel(VerticalScroll(Static("", id="about-text", markup=False), id="about-scroll"),
-                            title="Inspect", id="about")  # fmt: skip
+                yield Panel(
+                    Reader(Static("", id="about-text", markup=False), id="about-scroll"),
+                    title="Inspect",
+                    id="about",
+                )
                 yield Panel(Static("", id="cosine-text", markup=False), title="Cosines", id="cosines")
 
     def on_mount(self) -> None:
@@ -54,13 +58,28 @@ class Shelf(BaseScreen):
         self.marked = tuple(name for name in self.marked if name in artifacts)
         grid.show(
             ("", "name", "kind", "method", "made"),
-            [(a.name, ("◆" if a.name in self.marked else " ", a.name, a.kind, str(a.meta.get("method") or ""),
-                       when(a.t))) for a in artifacts.values()],
-        )  # fmt: skip
+            [
+                (
+                    a.name,
+                    (
+                        "◆" if a.name in self.marked else " ",
+                        a.name,
+                        a.kind,
+                        str(a.meta.get("method") or ""),
+                        when(a.t),
+                    ),
+                )
+                for a in artifacts.values()
+            ],
+        )
         count = len(artifacts)
         said = f"{count} · m marks for comparing" if count else ""
         if not count:
-            said = "attach to a kernel first (1)" if source is None else "empty: D makes one from a bundled style"
+            said = (
+                "attach to a kernel first (1)"
+                if source is None
+                else "empty: D makes one from a bundled style"
+            )
         self.query_one("#artifacts", Panel).note(said)
         name = grid.current if artifacts else None
         self._project_about(name, artifacts[name].meta if name in artifacts else {})
@@ -69,8 +88,13 @@ class Shelf(BaseScreen):
     def _project_about(self, name: str | None, meta: dict[str, Any]) -> None:
         body = self.query_one("#about-text", Static)
         if name is None:
-            body.update(Content.styled("A direction is a vector at one or more sites. D makes one from a bundled "
-                                       "style, a by algebra from those that are here.", "$lab-dim"))  # fmt: skip
+            body.update(
+                Content.styled(
+                    "A direction is a vector at one or more sites. D makes one from a bundled "
+                    "style, a by algebra from those that are here.",
+                    "$lab-dim",
+                )
+            )
             self.query_one("#about", Panel).note("")
             return
         if self.app.live:
@@ -116,7 +140,9 @@ class Shelf(BaseScreen):
     def action_mark(self) -> None:
         name = self.current()
         if name is not None:
-            self.marked = tuple(n for n in self.marked if n != name) if name in self.marked else (*self.marked, name)
+            self.marked = (
+                tuple(n for n in self.marked if n != name) if name in self.marked else (*self.marked, name)
+            )
             self.app.pump.now()
 
     def action_use(self) -> None:
@@ -143,21 +169,30 @@ class Shelf(BaseScreen):
             except LabError as error:
                 return str(error)
             missing = [str(n) for n in names if str(n) not in known and ":" not in str(n)]
-            return f"there is no {missing[0]}; here are {', '.join(sorted(known)) or 'none'}" if missing else ""
+            return (
+                f"there is no {missing[0]}; here are {', '.join(sorted(known)) or 'none'}" if missing else ""
+            )
 
         def named(values: Values) -> str:
-            return f"{values['name']} is there already" if values["name"] in source.state.artifacts else (
-                "" if values["name"] else "a name is needed")  # fmt: skip
+            return (
+                f"{values['name']} is there already"
+                if values["name"] in source.state.artifacts
+                else ("" if values["name"] else "a name is needed")
+            )
 
         first = " - ".join(f"0.5*{n}" for n in (self.marked or sorted(known))[:2])
-        fields = [Field("expr", "expression", first, check=check, hint="0.5*terse - 0.2*formal"),
-                  Field("name", "name", check=named)]  # fmt: skip
+        fields = [
+            Field("expr", "expression", first, check=check, hint="0.5*terse - 0.2*formal"),
+            Field("name", "name", check=named),
+        ]
 
         def make(values: Values | None) -> None:
             if values is not None:
                 spec = {"kind": "compose", "name": values["name"], "expr": values["expr"]}
-                self.ask(lambda kernel: kernel.request("submit", spec=spec, priority="interactive"),
-                         lambda _: self.app.say(f"making {values['name']}"))  # fmt: skip
+                self.ask(
+                    lambda kernel: kernel.request("submit", spec=spec, priority="interactive"),
+                    lambda _: self.app.say(f"making {values['name']}"),
+                )
 
         self.app.push_screen(Form("A direction by algebra", fields, accept="Make"), make)
 
@@ -168,10 +203,14 @@ class Shelf(BaseScreen):
 
         def rename(values: Values | None) -> None:
             if values is not None and values["name"] != name:
-                self.ask(lambda kernel: kernel.request("artifact.rename", old=name, new=values["name"]),
-                         lambda _: self.app.say(f"{name} is now {values['name']}"))  # fmt: skip
+                self.ask(
+                    lambda kernel: kernel.request("artifact.rename", old=name, new=values["name"]),
+                    lambda _: self.app.say(f"{name} is now {values['name']}"),
+                )
 
-        self.app.push_screen(Form(f"Rename {name}", [Field("name", "new name", name)], accept="Rename"), rename)
+        self.app.push_screen(
+            Form(f"Rename {name}", [Field("name", "new name", name)], accept="Rename"), rename
+        )
 
     def action_delete(self) -> None:
         name = self.current()
@@ -180,11 +219,15 @@ class Shelf(BaseScreen):
 
         def sure(yes: bool | None) -> None:
             if yes:
-                self.ask(lambda kernel: kernel.request("artifact.delete", name=name),
-                         lambda _: self.app.say(f"{name} is deleted"))  # fmt: skip
+                self.ask(
+                    lambda kernel: kernel.request("artifact.delete", name=name),
+                    lambda _: self.app.say(f"{name} is deleted"),
+                )
 
-        self.app.push_screen(Confirm(f"Delete {name}?", "Sessions that were saved with it keep their copy.",
-                                     yes="Delete"), sure)  # fmt: skip
+        self.app.push_screen(
+            Confirm(f"Delete {name}?", "Sessions that were saved with it keep their copy.", yes="Delete"),
+            sure,
+        )
 
     # -- copying --------------------------------------------------------------------------------------
 
@@ -211,25 +254,42 @@ def describe(name: str, detail: dict[str, Any], *, loading: bool = False) -> Con
     """An artifact in words and a table of its sites."""
     model = detail.get("model") if isinstance(detail.get("model"), dict) else {}
     facts = {
-        "method": detail.get("method"), "style": detail.get("style"), "pairs": detail.get("pairs"),
-        "read at": detail.get("read"), "model": (model or {}).get("name") or (model or {}).get("source"),
-        "dtype": (model or {}).get("dtype"), "expression": detail.get("expr"), "seed": detail.get("seed"),
-    }  # fmt: skip
+        "method": detail.get("method"),
+        "style": detail.get("style"),
+        "pairs": detail.get("pairs"),
+        "read at": detail.get("read"),
+        "model": (model or {}).get("name") or (model or {}).get("source"),
+        "dtype": (model or {}).get("dtype"),
+        "expression": detail.get("expr"),
+        "seed": detail.get("seed"),
+    }
     lines = [Content.styled(name, "bold")]
-    lines += [Content.assemble((f"{key:<11}", "$lab-dim"), str(value)) for key, value in facts.items()
-              if value not in (None, "")]  # fmt: skip
+    lines += [
+        Content.assemble((f"{key:<11}", "$lab-dim"), str(value))
+        for key, value in facts.items()
+        if value not in (None, "")
+    ]
     if loading:
         lines.append(Content.styled("reading its header…", "$lab-dim"))
     norms, references = numbers(detail.get("norms")), numbers(detail.get("references"))
     half, gaps = numbers(detail.get("split_half")), numbers(detail.get("gaps"))
     if norms:
-        lines += [Content(""), Content.styled(f"{'site':<12}{'norm':>8}{'reference':>11}{'1.0 is':>8}{'split-half':>12}"
-                                              f"{'gap':>8}", "$lab-dim")]  # fmt: skip
+        lines += [
+            Content(""),
+            Content.styled(
+                f"{'site':<12}{'norm':>8}{'reference':>11}{'1.0 is':>8}{'split-half':>12}{'gap':>8}",
+                "$lab-dim",
+            ),
+        ]
         for site in by_site(norms):
             reference = references.get(site)
             share = f"{norms[site] / reference:.0%}" if reference else ""
-            lines.append(Content(f"{site:<12}{norms[site]:>8.3g}{_n(reference):>11}{share:>8}{_n(half.get(site)):>12}"
-                                 f"{_n(gaps.get(site)):>8}"))  # fmt: skip
+            lines.append(
+                Content(
+                    f"{site:<12}{norms[site]:>8.3g}{_n(reference):>11}{share:>8}{_n(half.get(site)):>12}"
+                    f"{_n(gaps.get(site)):>8}"
+                )
+            )
     return Content("\n").join(lines)
 
 
@@ -241,9 +301,11 @@ def cosine_table(answer: object, marked: tuple[str, ...]) -> Content:
         return Content.styled("cosines between " + ", ".join(marked) + " …", "$lab-dim")
     wide = max(8, *(len(n) + 1 for n in names))
     site = answer.get("site") if isinstance(answer, dict) else None
-    head = Content.styled(f"{str(site or ''):<{wide}}" + "".join(f"{n:>{wide}}" for n in names), "$lab-dim")
-    rows = [Content(f"{name:<{wide}}" + "".join(f"{_n(value):>{wide}}" for value in row))
-            for name, row in zip(names, matrix, strict=False)]  # fmt: skip
+    head = Content.styled(f"{site or ''!s:<{wide}}" + "".join(f"{n:>{wide}}" for n in names), "$lab-dim")
+    rows = [
+        Content(f"{name:<{wide}}" + "".join(f"{_n(value):>{wide}}" for value in row))
+        for name, row in zip(names, matrix, strict=False)
+    ]
     return Content("\n").join([head, *rows])
 
 

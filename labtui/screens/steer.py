@@ -1,4 +1,5 @@
-"""Steer: choose a site and a direction, turn the strength, read the plain and the steered answer side by side."""
+"""Steer: choose a site and a direction, turn the strength, read the plain and the steered answer side by
+side."""
 
 from __future__ import annotations
 
@@ -6,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from labtui_artifacts.errors import UsageError
-from labtui_kernels.lang.edits import complete_edits
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -31,6 +30,8 @@ from labtui.widgets.panel import Panel
 from labtui.widgets.prompt import Prompt
 from labtui.widgets.sitetree import SiteTree
 from labtui.widgets.tokens import Templated, Tokens, generated_tokens, legend
+from labtui_artifacts.errors import UsageError
+from labtui_kernels.lang.edits import complete_edits
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView, Tried
@@ -69,33 +70,68 @@ class Steer(SteerActions):
         with Horizontal(id="steer"):
             with Vertical(classes="drawer left"):
                 yield Panel(SiteTree(id="site-tree"), title="Sites", key="s", id="sites")
-                yield Panel(Choices(id="direction-list", empty="none yet"), title="Directions", key="d",
-                            id="directions")  # fmt: skip
+                yield Panel(
+                    Choices(id="direction-list", empty="none yet"),
+                    title="Directions",
+                    key="d",
+                    id="directions",
+                )
             with Vertical(id="centre"):
                 yield Panel(
-                    Input(id="edit-line", compact=True, placeholder="2.0*terse@llm.4", suggester=_Continue(self)),
-                    Static("", id="edit-problem", classes="problem", markup=False), Knob(id="knob"),
-                    title="Edits", key="e", id="edits",
-                )  # fmt: skip
+                    Input(
+                        id="edit-line", compact=True, placeholder="2.0*terse@llm.4", suggester=_Continue(self)
+                    ),
+                    Static("", id="edit-problem", classes="problem", markup=False),
+                    Knob(id="knob"),
+                    title="Edits",
+                    key="e",
+                    id="edits",
+                )
                 with Horizontal(id="asked"):
-                    yield Panel(Prompt(id="system-text", placeholder="system prompt"), title="System", key="I",
-                                id="system", classes="tuck")  # fmt: skip
-                    yield Panel(Static("", id="turns", markup=False),
-                                Prompt(id="prompt-text", placeholder="ask the model something; enter runs"),
-                                title="Prompt", key="i", id="prompt")  # fmt: skip
-                yield Panel(Prompt(id="prefill-text", placeholder="the answer begins with…"), title="Prefill", key="f",
-                            id="prefill", classes="tuck")  # fmt: skip
+                    yield Panel(
+                        Prompt(id="system-text", placeholder="system prompt"),
+                        title="System",
+                        key="I",
+                        id="system",
+                        classes="tuck",
+                    )
+                    yield Panel(
+                        Static("", id="turns", markup=False),
+                        Prompt(id="prompt-text", placeholder="ask the model something; enter runs"),
+                        title="Prompt",
+                        key="i",
+                        id="prompt",
+                    )
+                yield Panel(
+                    Prompt(id="prefill-text", placeholder="the answer begins with…"),
+                    title="Prefill",
+                    key="f",
+                    id="prefill",
+                    classes="tuck",
+                )
                 with Horizontal(id="arms"):
                     yield Arm(title="Plain", id="plain", waiting="the unsteered answer will be here")
-                    yield Arm(title="Steered", id="steered", waiting="r runs; both answers stream side by side")
+                    yield Arm(
+                        title="Steered", id="steered", waiting="r runs; both answers stream side by side"
+                    )
             with Vertical(classes="drawer right"):
-                yield Panel(OptionsForm(self.draft.options, id="option-form"), title="Sampling", key="o",
-                            id="options")  # fmt: skip
+                yield Panel(
+                    OptionsForm(self.draft.options, id="option-form"), title="Sampling", key="o", id="options"
+                )
                 yield Panel(Tokens(id="token-view"), title="Tokens", key="t", id="tokens")
-                yield Panel(Chart(id="chart-words", empty="words over strength: run at two strengths or more"),
-                            Chart(id="chart-perplexity", empty=""), title="Strengths tried", key="v", id="chart")  # fmt: skip
-                yield Panel(Choices(id="history-list", empty="what you run is kept here"), title="History", key="H",
-                            id="history")  # fmt: skip
+                yield Panel(
+                    Chart(id="chart-words", empty="words over strength: run at two strengths or more"),
+                    Chart(id="chart-perplexity", empty=""),
+                    title="Strengths tried",
+                    key="v",
+                    id="chart",
+                )
+                yield Panel(
+                    Choices(id="history-list", empty="what you run is kept here"),
+                    title="History",
+                    key="H",
+                    id="history",
+                )
 
     # -- projection -----------------------------------------------------------------------------------
 
@@ -134,8 +170,7 @@ class Steer(SteerActions):
         choices = [Choice(name, name, self._about(name)) for name in metas]
         if self.app.live:
             made = {str(meta.get("style", "")) for meta in metas.values()} | set(metas)
-            choices += [Choice(STYLE + s, f"+ {s}", "make it") for s in self.app.style_names
-                        if s not in made]  # fmt: skip
+            choices += [Choice(STYLE + s, f"+ {s}", "make it") for s in self.app.style_names if s not in made]
         picker = self.query_one("#direction-list", Choices)
         picker.show(choices)
         if self.draft.direction and not picker.has_focus:
@@ -143,8 +178,9 @@ class Steer(SteerActions):
         self.query_one("#directions", Panel).note(self.draft.direction or f"{len(metas)} stored")
         detail = self.app.details.get(self.draft.direction, {})
         references = {**self.app.references, **numbers(detail.get("references"))}
-        self.query_one(SiteTree).show(self.shape, frozenset(self.draft.site), references,
-                                      frozenset(numbers(detail.get("norms"))))  # fmt: skip
+        self.query_one(SiteTree).show(
+            self.shape, frozenset(self.draft.site), references, frozenset(numbers(detail.get("norms")))
+        )
         self.query_one("#sites", Panel).note("norm = reference" if references else "")
 
     def _about(self, name: str) -> str:
@@ -172,15 +208,20 @@ class Steer(SteerActions):
         self.query_one("#prefill").set_class(not draft.prefill, "-unused")
         turns = self.query_one("#turns", Static)
         turns.display = bool(draft.turns)
-        turns.update(Content("\n").join(
-            Content.assemble((f"{role:<9} ", "bold $lab-dim"), content.replace("\n", " ⏎ ")[:200])
-            for role, content in draft.turns[-6:]))  # fmt: skip
+        turns.update(
+            Content("\n").join(
+                Content.assemble((f"{role:<9} ", "bold $lab-dim"), content.replace("\n", " ⏎ ")[:200])
+                for role, content in draft.turns[-6:]
+            )
+        )
         self.query_one(OptionsForm).show(draft.options)
         self.query_one("#options", Panel).note(self._switches())
         term = draft.term
         self.query_one(Knob).show(
             Reading(term.strength, self.scale(state), str(term.where), self._knob_note(state), term.op)
-            if term else Reading())  # fmt: skip
+            if term
+            else Reading()
+        )
 
     def _switches(self) -> str:
         thinking = {None: "default", True: "on", False: "off"}[self.draft.thinking]
@@ -216,7 +257,9 @@ class Steer(SteerActions):
             said = "queued; it starts at the next step of what runs now"
         self.query_one("#plain", Arm).show(plain, steered, self.marks, said if not plain else "")
         edits = steered[-1].edits if steered else ""
-        self.query_one("#steered", Arm).show(steered, plain, self.marks, said, Content.styled(edits, "$accent"))
+        self.query_one("#steered", Arm).show(
+            steered, plain, self.marks, said, Content.styled(edits, "$accent")
+        )
 
     def _project_tokens(self, state: SessionState, job: JobView | None, live: bool) -> None:
         shown = self.tokens
@@ -224,8 +267,13 @@ class Steer(SteerActions):
             rows = state.rows_of(job.job) if job is not None else []
             row = next((r for r in reversed(rows) if r.prompt_pieces), None)
             if row is not None:
-                shown = Templated(tuple(row.prompt_pieces), (), frozenset(row.read), frozenset(row.edited),
-                                  generated_tokens(self.draft.where) if row.edits else "")  # fmt: skip
+                shown = Templated(
+                    tuple(row.prompt_pieces),
+                    (),
+                    frozenset(row.read),
+                    frozenset(row.edited),
+                    generated_tokens(self.draft.where) if row.edits else "",
+                )
         self.query_one(Tokens).show(shown or "the templated prompt will be here")
         self.query_one("#tokens", Panel).note(legend(shown) if isinstance(shown, Templated) else "")
         if live:
@@ -233,8 +281,14 @@ class Steer(SteerActions):
 
     def _project_history(self, state: SessionState) -> None:
         runs = [j for j in state.jobs.values() if j.kind == "generate" and j.spec]
-        choices = [Choice(j.job, str(Draft.from_spec(j.spec).prompt)[:60].replace("\n", " "),
-                          str(j.spec.get("edits") or "plain")) for j in reversed(runs)]  # fmt: skip
+        choices = [
+            Choice(
+                j.job,
+                str(Draft.from_spec(j.spec).prompt)[:60].replace("\n", " "),
+                str(j.spec.get("edits") or "plain"),
+            )
+            for j in reversed(runs)
+        ]
         self.query_one("#history-list", Choices).show(choices)
         self.query_one("#history", Panel).note(f"{len(runs)} runs")
 
@@ -291,7 +345,9 @@ class Steer(SteerActions):
 
     @on(Prompt.Changed)
     def _typed(self, event: Prompt.Changed) -> None:
-        field = {"prompt-text": "prompt", "system-text": "system", "prefill-text": "prefill"}[event.text_area.id or ""]
+        field = {"prompt-text": "prompt", "system-text": "system", "prefill-text": "prefill"}[
+            event.text_area.id or ""
+        ]
         if event.text_area.has_focus and getattr(self.draft, field) != event.text_area.text:
             self.change(replace(self.draft, **{field: event.text_area.text}), paint=False)
 
@@ -305,7 +361,8 @@ class Steer(SteerActions):
 
 
 def related(state: SessionState, draft: Draft) -> list[Tried]:
-    """Finished rows that belong on one chart: the plain ones, and those with the draft's direction and site."""
+    """Finished rows that belong on one chart: the plain ones, and those with the draft's direction and
+    site."""
     tail = draft.edits.partition("*")[2]
     wanted = tail.partition(" ")[0] if tail else ""
     found = []

@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from labtui_artifacts.errors import LabError, UsageError
-from labtui_kernels.lang.sites import parse_sites
-from labtui_kernels.lang.strength import Strength, parse_strength
-
 from labtui.projection import Kernel, arms, last_job
 from labtui.screens.base import BaseScreen
 from labtui.screens.draft import WHERES, Draft, site_text
@@ -16,6 +12,9 @@ from labtui.widgets.arms import MARKS, Arm
 from labtui.widgets.dialog import Choice, Field, Form, Menu, Values
 from labtui.widgets.knob import UNITS, Scale, unit_name
 from labtui.widgets.tokens import Templated, Tokens, generated_tokens, indices
+from labtui_artifacts.errors import LabError, UsageError
+from labtui_kernels.lang.sites import parse_sites
+from labtui_kernels.lang.strength import Strength, parse_strength
 
 if TYPE_CHECKING:
     from labtui_kernels.lang.shape import ModelShape
@@ -23,9 +22,16 @@ if TYPE_CHECKING:
     from labtui_sessions.state import SessionState
 
 CHANGES = {
-    "strength": "strength", "direction": "direction", "site": "site", "where": "where", "prompt": "prompt",
-    "system": "system prompt", "seed": "seed", "temperature": "temperature", "max_new_tokens": "length limit",
-}  # fmt: skip
+    "strength": "strength",
+    "direction": "direction",
+    "site": "site",
+    "where": "where",
+    "prompt": "prompt",
+    "system": "system prompt",
+    "seed": "seed",
+    "temperature": "temperature",
+    "max_new_tokens": "length limit",
+}
 """What can be changed in "the same again with one thing changed"."""
 
 
@@ -156,8 +162,11 @@ class SteerActions(BaseScreen):
             self.change(replace(self.draft, options=options))
             self.app.say("surprise is on from the next run: it costs a second, unsteered pass")
         else:
-            said = {"words": "words that the other arm lacks are underlined", "none": "no marks",
-                    "surprise": "italic: over 2 nats under the unsteered model; ‹bold›: over 5"}  # fmt: skip
+            said = {
+                "words": "words that the other arm lacks are underlined",
+                "none": "no marks",
+                "surprise": "italic: over 2 nats under the unsteered model; ‹bold›: over 5",
+            }
             self.app.say(said[self.marks])
         self.app.pump.now()
 
@@ -200,8 +209,9 @@ class SteerActions(BaseScreen):
         self.tokens_for = key
 
         async def work(kernel: Kernel) -> Any:
-            return await kernel.request("tokens", messages=draft.messages, thinking=draft.thinking,
-                                        prefill=draft.prefill)  # fmt: skip
+            return await kernel.request(
+                "tokens", messages=draft.messages, thinking=draft.thinking, prefill=draft.prefill
+            )
 
         def then(answer: Any) -> None:
             pieces = tuple(map(str, answer.get("pieces", ())))
@@ -221,7 +231,11 @@ class SteerActions(BaseScreen):
             except UsageError as error:
                 self.app.say(str(error))
         detail = self.app.details.get(self.draft.direction, {})
-        read = frozenset({count - 1}) if detail.get("read", "last") == "last" and self.draft.terms else frozenset()
+        read = (
+            frozenset({count - 1})
+            if detail.get("read", "last") == "last" and self.draft.terms
+            else frozenset()
+        )
         generated = generated_tokens(self.draft.where) if self.draft.terms else ""
         self.tokens = replace(self.tokens, edited=edited, read=read, generated=generated)
         if self.touched:
@@ -252,25 +266,37 @@ class SteerActions(BaseScreen):
             return
         base = Draft.from_spec(job.spec)
         now = self._values(base)
-        choices = [Choice(k, f"{title:<16}", now[k][:48]) for k, title in CHANGES.items() if base.term or k not in
-                   ("strength", "direction", "site", "where")]  # fmt: skip
+        choices = [
+            Choice(k, f"{title:<16}", now[k][:48])
+            for k, title in CHANGES.items()
+            if base.term or k not in ("strength", "direction", "site", "where")
+        ]
 
         def chosen(what: str | None) -> None:
             if what is None:
                 return
-            field = Field(what, CHANGES[what], now[what], check=lambda values: self._problem(base, what, values))
-            self.app.push_screen(Form("The same again, but", [field], accept="Run"),
-                                 lambda values: self._run_again(base, what, values, job.job))  # fmt: skip
+            field = Field(
+                what, CHANGES[what], now[what], check=lambda values: self._problem(base, what, values)
+            )
+            self.app.push_screen(
+                Form("The same again, but", [field], accept="Run"),
+                lambda values: self._run_again(base, what, values, job.job),
+            )
 
         self.app.push_screen(Menu("The same again with one thing changed", choices), chosen)
 
     def _values(self, draft: Draft) -> dict[str, str]:
         return {
-            "strength": str(draft.strength), "direction": draft.direction, "site": site_text(draft.site),
-            "where": str(draft.where), "prompt": draft.prompt, "system": draft.system,
-            "seed": str(draft.options.seed), "temperature": f"{draft.options.temperature:g}",
+            "strength": str(draft.strength),
+            "direction": draft.direction,
+            "site": site_text(draft.site),
+            "where": str(draft.where),
+            "prompt": draft.prompt,
+            "system": draft.system,
+            "seed": str(draft.options.seed),
+            "temperature": f"{draft.options.temperature:g}",
             "max_new_tokens": str(draft.options.max_new_tokens),
-        }  # fmt: skip
+        }
 
     def _changed(self, base: Draft, what: str, text: str) -> Draft:
         """``base`` with one value from its text; raises UsageError or ValueError."""
@@ -333,15 +359,43 @@ class SteerActions(BaseScreen):
             spec = self.patch_spec(job.spec, values)
             self.submit(spec, job.job)
 
-        self.app.push_screen(Form("Patch an activation", fields, accept="Patch",
-                                  intro="The other arm is run again with this activation put in its place."), patch)  # fmt: skip
+        self.app.push_screen(
+            Form(
+                "Patch an activation",
+                fields,
+                accept="Patch",
+                intro="The other arm is run again with this activation put in its place.",
+            ),
+            patch,
+        )
 
     def patch_spec(self, base: dict[str, Any], values: Values) -> dict[str, Any]:
         """The spec of kind ``patch`` that takes from one arm and puts into the other."""
-        keep = {k: v for k, v in base.items() if k in ("prompt", "system", "max_new_tokens", "temperature", "top_p",
-                                                      "top_k", "seed", "thinking", "prefill", "stop")}  # fmt: skip
-        return {"kind": "patch", **keep, "edits": base.get("edits", ""), "source": values["from"],
-                "site": values["site"], "position": int(values["position"])}  # fmt: skip
+        keep = {
+            k: v
+            for k, v in base.items()
+            if k
+            in (
+                "prompt",
+                "system",
+                "max_new_tokens",
+                "temperature",
+                "top_p",
+                "top_k",
+                "seed",
+                "thinking",
+                "prefill",
+                "stop",
+            )
+        }
+        return {
+            "kind": "patch",
+            **keep,
+            "edits": base.get("edits", ""),
+            "source": values["from"],
+            "site": values["site"],
+            "position": int(values["position"]),
+        }
 
     # -- copying --------------------------------------------------------------------------------------
 

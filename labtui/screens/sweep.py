@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from labtui_artifacts.errors import LabError
-from labtui_kernels import specs
-from labtui_kernels.specs.plan import count
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -23,6 +20,9 @@ from labtui.widgets.lists import Grid, right
 from labtui.widgets.panel import Panel
 from labtui.widgets.prompt import Prompt
 from labtui.widgets.sweepform import SweepForm
+from labtui_artifacts.errors import LabError
+from labtui_kernels import specs
+from labtui_kernels.specs.plan import count
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
@@ -33,10 +33,21 @@ OUTCOMES = ("words", "perplexity", "tokens", "kl", "distinct-2")
 """Columns that the chart can show over strength."""
 
 COLUMNS = {
-    "site": "site", "strength": "strength", "strength_pct": "%", "words": "words", "tokens": "tokens",
-    "perplexity": "perplexity", "kl": "kl", "distinct-2": "distinct-2", "coherent": "coherent", "finish": "finish",
-    "control": "control", "direction": "direction", "where": "where", "prompt": "prompt",
-}  # fmt: skip
+    "site": "site",
+    "strength": "strength",
+    "strength_pct": "%",
+    "words": "words",
+    "tokens": "tokens",
+    "perplexity": "perplexity",
+    "kl": "kl",
+    "distinct-2": "distinct-2",
+    "coherent": "coherent",
+    "finish": "finish",
+    "control": "control",
+    "direction": "direction",
+    "where": "where",
+    "prompt": "prompt",
+}
 """Columns of the table and how they are headed; ``text`` is read in the line below it."""
 
 MOST = 2_000
@@ -64,10 +75,19 @@ class Sweep(BaseScreen):
             with Vertical(id="sweep-centre"):
                 yield Static("", id="sweep-count", markup=False)
                 yield Static("", id="sweep-progress", markup=False)
-                yield Panel(Grid(id="cell-grid"), Static("", id="cell-text", markup=False), title="Table", key="t",
-                            id="table")  # fmt: skip
-                yield Panel(Chart(id="sweep-chart", empty="the outcome over strength, one line a site"),
-                            title="Outcome", key="v", id="chart")  # fmt: skip
+                yield Panel(
+                    Grid(id="cell-grid"),
+                    Static("", id="cell-text", markup=False),
+                    title="Table",
+                    key="t",
+                    id="table",
+                )
+                yield Panel(
+                    Chart(id="sweep-chart", empty="the outcome over strength, one line a site"),
+                    title="Outcome",
+                    key="v",
+                    id="chart",
+                )
 
     # -- projection -----------------------------------------------------------------------------------
 
@@ -88,7 +108,11 @@ class Sweep(BaseScreen):
     def _project_count(self, state: SessionState | None, source: Source | None) -> None:
         line = self.query_one("#sweep-count", Static)
         if source is None:
-            line.update(Content.styled("no kernel is attached: 1 goes Home, b there starts the bundled toy", "$warning"))
+            line.update(
+                Content.styled(
+                    "no kernel is attached: 1 goes Home, b there starts the bundled toy", "$warning"
+                )
+            )
             return
         if not source.live:
             line.update(Content.styled("a replay: the spec cannot be run from here, S copies it", "$lab-dim"))
@@ -123,9 +147,11 @@ class Sweep(BaseScreen):
         wide = max(10, min(40, self.size.width - 50))
         full = round(share * wide)
         parts: list[str | tuple[str, str]] = [
-            ("█" * full, "$accent"), ("░" * (wide - full), "$lab-line"), f" {job.cells}/{total} cells  ",
+            ("█" * full, "$accent"),
+            ("░" * (wide - full), "$lab-line"),
+            f" {job.cells}/{total} cells  ",
             (job.status, "bold $error" if job.status in ("failed", "lost") else "bold"),
-        ]  # fmt: skip
+        ]
         seconds = (job.finished or state.t) - (job.started or state.t)
         if job.status == "running" and job.cells and seconds > 0:
             rate = job.cells / seconds
@@ -163,7 +189,9 @@ class Sweep(BaseScreen):
 
     def _project_table(self, job: JobView | None) -> None:
         grid = self.query_one("#cell-grid", Grid)
-        columns = [c for c in COLUMNS if any(r.get(c) not in (None, "") for r in self.rows)] or list(COLUMNS)[:5]
+        columns = [c for c in COLUMNS if any(r.get(c) not in (None, "") for r in self.rows)] or list(COLUMNS)[
+            :5
+        ]
         follow = not grid.has_focus
         changed = grid.show(
             [COLUMNS[c] for c in columns],
@@ -176,7 +204,11 @@ class Sweep(BaseScreen):
 
     def _project_text(self) -> None:
         key = self.query_one("#cell-grid", Grid).current
-        text = str(self.rows[int(key)].get("text") or "") if key is not None and int(key) < len(self.rows) else ""
+        text = (
+            str(self.rows[int(key)].get("text") or "")
+            if key is not None and int(key) < len(self.rows)
+            else ""
+        )
         self.query_one("#cell-text", Static).update(text.replace("\n", " ⏎ "))
 
     @on(Grid.Moved, "#cell-grid")
@@ -232,11 +264,15 @@ class Sweep(BaseScreen):
     def action_stop(self) -> None:
         job = self._live_job()
         if job is not None:
-            self.ask(lambda kernel: kernel.request("job.cancel", job=job.job),
-                     lambda _: self.app.say("cancelled; committed cells stay"))  # fmt: skip
+            self.ask(
+                lambda kernel: kernel.request("job.cancel", job=job.job),
+                lambda _: self.app.say("cancelled; committed cells stay"),
+            )
 
     def action_cycle_outcome(self) -> None:
-        there = [o for o in OUTCOMES if any(isinstance(r.get(o), (int, float)) for r in self.rows)] or ["words"]
+        there = [o for o in OUTCOMES if any(isinstance(r.get(o), (int, float)) for r in self.rows)] or [
+            "words"
+        ]
         at = there.index(self.outcome) if self.outcome in there else -1
         self.outcome = there[(at + 1) % len(there)]
         self.app.pump.now()
@@ -249,8 +285,10 @@ class Sweep(BaseScreen):
         if not self.rows:
             return ""
         columns = list(self.rows[0])
-        return "\n".join("\t".join("" if r.get(c) is None else str(r.get(c)) for c in columns)
-                         for r in [dict(zip(columns, columns, strict=True)), *self.rows])  # fmt: skip
+        return "\n".join(
+            "\t".join("" if r.get(c) is None else str(r.get(c)) for c in columns)
+            for r in [dict(zip(columns, columns, strict=True)), *self.rows]
+        )
 
     def copy_spec(self) -> dict[str, Any]:
         return self.query_one(SweepForm).spec()
@@ -292,7 +330,9 @@ def plot(rows: Sequence[dict[str, Any]], outcome: str) -> Plot | None:
         series.append(Series(label, tuple((x, sum(v) / len(v)) for x, v in sorted(points.items()))))
     if not series:
         return None
-    return Plot(tuple(series[:6]), x_label="strength", log_y=outcome in ("perplexity", "kl") and _positive(series))
+    return Plot(
+        tuple(series[:6]), x_label="strength", log_y=outcome in ("perplexity", "kl") and _positive(series)
+    )
 
 
 def _positive(series: Sequence[Series]) -> bool:

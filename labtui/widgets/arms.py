@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
 from labtui.widgets.panel import Panel
+from labtui.widgets.reader import Reader
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import RowView
@@ -86,7 +86,9 @@ def numbers(row: RowView) -> str:
         parts.append(f"perplexity {perplexity:.3g}")
     elif row.reasons.get("perplexity"):
         parts.append(f"no perplexity: {row.reasons['perplexity']}")
-    parts.append({"stop": "ended", "length": "cut by the limit", "cancelled": "broken off"}.get(row.finish, row.finish))
+    parts.append(
+        {"stop": "ended", "length": "cut by the limit", "cancelled": "broken off"}.get(row.finish, row.finish)
+    )
     return " · ".join(parts)
 
 
@@ -95,16 +97,27 @@ class Arm(Panel):
 
     def __init__(self, *, title: str, id: str, waiting: str) -> None:
         self._body = Static("", id=f"{id}-text", markup=False)
-        super().__init__(_Reader(self._body), title=title, id=id, classes="arm")
+        super().__init__(Reader(self._body), title=title, id=id, classes="arm")
         self._waiting = waiting
         self._key: object = None
         self.text = ""
 
-    def show(self, rows: Sequence[RowView], others: Sequence[RowView], marks: str, said: str = "",
-             extra: Content | str = "") -> None:  # fmt: skip
+    def show(
+        self,
+        rows: Sequence[RowView],
+        others: Sequence[RowView],
+        marks: str,
+        said: str = "",
+        extra: Content | str = "",
+    ) -> None:
         """Show ``rows``; words are compared with those of ``others`` at the same place."""
-        key = (said, marks, extra, *((r.key, r.tokens, r.finish, len(r.text), r.words, len(r.metrics)) for r in rows),
-               *((r.key, len(r.text)) for r in others if marks == "words"))  # fmt: skip
+        key = (
+            said,
+            marks,
+            extra,
+            *((r.key, r.tokens, r.finish, len(r.text), r.words, len(r.metrics)) for r in rows),
+            *((r.key, len(r.text)) for r in others if marks == "words"),
+        )
         if key == self._key:
             return
         self._key = key
@@ -117,14 +130,16 @@ class Arm(Panel):
         for index, row in enumerate(rows):
             other = others[min(index, len(others) - 1)].text if others else ""
             if len(rows) > 1:
-                parts.append(Content.styled(f"── {index + 1} of {len(rows)} · seed {row.seed} ──", "$lab-dim"))
+                parts.append(
+                    Content.styled(f"── {index + 1} of {len(rows)} · seed {row.seed} ──", "$lab-dim")
+                )
             parts.append(self._marked(row, other, marks))
         if said:
             parts.append(Content.styled(said, "$warning"))
         self._body.update(Content("\n").join(parts))
         self.note(numbers(rows[-1]) if len(rows) == 1 else _mean(rows), extra)
         if rows[-1].finished is None:
-            self.query_one(_Reader).follow()
+            self.query_one(Reader).follow()
 
     @staticmethod
     def _marked(row: RowView, other: str, marks: str) -> Content:
@@ -146,14 +161,3 @@ def _mean(rows: Sequence[RowView]) -> str:
         return f"{len(done)} of {len(rows)} done"
     bound = "≥" if any(row.finish == "length" for row in done) else ""
     return f"{len(done)} of {len(rows)} done · mean {bound}{sum(counts) / len(counts):.1f} words"
-
-
-class _Reader(VerticalScroll):
-    """A scrolled text that can be read with vim keys; it follows the end only while it is not in focus."""
-
-    BINDINGS = [("j", "scroll_down", "Down"), ("k", "scroll_up", "Up"), ("g", "scroll_home", "First"),
-                ("G", "scroll_end", "Last"), ("ctrl+d", "page_down", "Page down"), ("ctrl+u", "page_up", "Page up")]  # fmt: skip
-
-    def follow(self) -> None:
-        if not self.has_focus:
-            self.scroll_end(animate=False, immediate=False)

@@ -1,7 +1,8 @@
 """Line charts: plotext 6 behind one widget.
 
-plotext has one global figure and clamps it to the terminal unless told otherwise; two threads that build at once get
-each other's points. So every chart of the app goes through :func:`render`, on the main thread, one at a time.
+plotext has one global figure and clamps it to the terminal unless told otherwise; two threads that
+build at once get each other's points. So every chart of the app goes through :func:`render`, on the
+main thread, one at a time.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _draw(plot: Plot, shown: Sequence[Series], width: int, height: int) -> list[
             pixel = plotext.pixel(_FIRST_CODE + index)
             figure.draw(figure.signal(x, y, marker=plotext.marker(symbol, pixel)).lines(joined))
     ticks = _ticks(min(ys), max(ys), max(2, height // 3))
-    low, high = min(ticks[0], min(ys)), max(ticks[-1], max(ys))
+    low, high = min(ticks[0], *ys), max(ticks[-1], *ys)
     figure.ruler(1, 0).lim(low, high + (high - low) * 0.02)
     figure.ruler(1, 0).ticks(ticks, [_number(10**t if plot.log_y else t) for t in ticks])
     span = xs[-1] - xs[0] or 1.0

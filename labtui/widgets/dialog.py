@@ -21,8 +21,8 @@ Values = dict[str, str]
 class Field:
     """One line of a form.
 
-    ``options`` makes it a choice; with ``free`` they are only offered. ``check`` says what is wrong with all values
-    as they stand, or "".
+    ``options`` makes it a choice; with ``free`` they are only offered. ``check`` says what is wrong
+    with all values as they stand, or "".
     """
 
     id: str
@@ -40,8 +40,15 @@ class Form(ModalScreen[Values | None]):
     BINDINGS = bindings("dialog")
     AUTO_FOCUS = "Input, Select"
 
-    def __init__(self, title: str, fields: list[Field], *, accept: str = "Accept", intro: str = "",
-                 preview: Callable[[Values], str] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        title: str,
+        fields: list[Field],
+        *,
+        accept: str = "Accept",
+        intro: str = "",
+        preview: Callable[[Values], str] | None = None,
+    ) -> None:
         super().__init__()
         self._title, self._fields, self._accept, self._intro = title, fields, accept, intro
         self._preview = preview
@@ -66,8 +73,13 @@ class Form(ModalScreen[Values | None]):
     def _editor(item: Field) -> Input | Select[str]:
         if item.options and not item.free:
             value = item.value if item.value in item.options else item.options[0]
-            return Select([(o, o) for o in item.options], value=value, allow_blank=False, id=f"in-{item.id}",
-                          compact=True)  # fmt: skip
+            return Select(
+                [(o, o) for o in item.options],
+                value=value,
+                allow_blank=False,
+                id=f"in-{item.id}",
+                compact=True,
+            )
         suggester = SuggestFromList(item.options, case_sensitive=False) if item.options else None
         return Input(item.value, id=f"in-{item.id}", suggester=suggester, compact=True)
 
@@ -125,7 +137,7 @@ class Form(ModalScreen[Values | None]):
 class Confirm(ModalScreen[bool]):
     """One question; dismisses with True only for a plain yes. The safe answer has the focus."""
 
-    BINDINGS = [*bindings("dialog"), ("y", "accept", "Yes"), ("n", "close", "No")]  # type: ignore[list-item]
+    BINDINGS = [*bindings("dialog"), *bindings("question")]  # noqa: RUF012
     AUTO_FOCUS = "#no"
 
     def __init__(self, question: str, detail: str = "", *, yes: str = "Yes") -> None:

@@ -8,19 +8,21 @@ from rich.table import Table
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from labtui.actions import SCOPE_TITLES, bindings, by_scope
 from labtui.widgets.panel import Panel
+from labtui.widgets.reader import Reader
 
 LETTERS = "asdfghjklqwertyuiopzxcvbnm"
 
 
 def text(scopes: Sequence[str], live: bool) -> Table:
-    """The help of some scopes: a line an action, keys to the left; what needs a kernel says so when there is none."""
+    """The help of some scopes: a line an action, keys to the left; what needs a kernel says so when
+    there is none."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(no_wrap=True)
@@ -48,17 +50,14 @@ class HelpScreen(ModalScreen[None]):
         with Vertical(classes="dialog help") as box:
             box.border_title = "Keys"
             box.border_subtitle = "esc closes · ^p finds a command by name"
-            with VerticalScroll(classes="help-scroll"):
+            with Reader(classes="help-scroll"):
                 yield Static(text(self.scopes, self._live))
 
     def on_mount(self) -> None:
-        self.query_one(VerticalScroll).focus()
+        self.query_one(Reader).focus()
 
     def on_key(self, event: events.Key) -> None:
-        moves = {"j": 1, "k": -1}
-        if event.key in moves:
-            self.query_one(VerticalScroll).scroll_relative(y=moves[event.key], animate=False)
-        elif event.character == "?" or event.key == "q":
+        if event.character == "?" or event.key == "q":
             event.stop()
             self.dismiss(None)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labtui_kernels.lang.strength import Strength
 from textual.content import Content
 from textual.widgets import Static
 
-UNITS = ("alpha", "abs", "pct")
+from labtui_kernels.lang.strength import Strength, Unit
+
+UNITS: tuple[Unit, ...] = ("alpha", "abs", "pct")
 _NAMES = {"alpha": "α", "abs": "norm", "pct": "% of reference"}
 
 
@@ -32,10 +33,10 @@ class Scale:
             return None, None, strength.value
         return strength.all_units(self.vector, self.reference)
 
-    def convert(self, strength: Strength, unit: str) -> Strength | None:
+    def convert(self, strength: Strength, unit: Unit) -> Strength | None:
         """The same strength in another unit; None where a norm is not known."""
-        value = dict(zip(UNITS, self.all_units(strength), strict=True)).get(unit)
-        return Strength(round(value, 4), unit) if value is not None else None  # type: ignore[arg-type]
+        value = self.all_units(strength)[UNITS.index(unit)]
+        return Strength(round(value, 4), unit) if value is not None else None
 
 
 @dataclass(frozen=True)

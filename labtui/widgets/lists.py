@@ -163,7 +163,10 @@ class Grid(DataTable[Any]):
             max([cell_len(name), *(cell_len(str(cells[i])) for _, cells in rows if i < len(cells))])
             for i, name in enumerate(columns)
         )
-        fresh, self._widths = (self._columns, widths) != (tuple(c.value for c in self.columns), self._widths), widths
+        fresh, self._widths = (
+            (self._columns, widths) != (tuple(c.value for c in self.columns), self._widths),
+            widths,
+        )
         self._fill(fresh)
         return True
 

@@ -19,7 +19,8 @@ class Panel(Vertical):
         self._head()
 
     def note(self, text: Content | str, extra: Content | str = "") -> None:
-        """Set the fact beside the title, in the lower border where there is one; ``extra`` always follows the title."""
+        """Set the fact beside the title, in the lower border where there is one; ``extra`` always
+        follows the title."""
         self._note, self._extra = text, extra
         self._head()
 

@@ -17,15 +17,21 @@ class Prompt(TextArea):
         """Enter was pressed."""
 
     def __init__(self, *, id: str, placeholder: str) -> None:
-        super().__init__(id=id, placeholder=placeholder, compact=True, tab_behavior="focus", soft_wrap=True,
-                         highlight_cursor_line=False)  # fmt: skip
+        super().__init__(
+            id=id,
+            placeholder=placeholder,
+            compact=True,
+            tab_behavior="focus",
+            soft_wrap=True,
+            highlight_cursor_line=False,
+        )
 
     def show(self, text: str) -> None:
         """Put a text here, unless it is being written in or is the same."""
         if text != self.text and not self.has_focus:
             self.text = text
 
-    async def _on_key(self, event) -> None:  # noqa: ANN001
+    async def _on_key(self, event) -> None:
         if event.key in ("enter", "ctrl+j"):
             event.stop()
             event.prevent_default()

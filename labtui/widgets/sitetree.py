@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from labtui_kernels.lang.shape import ModelShape
-from labtui_kernels.lang.sites import Site
 from rich.text import Text
 from textual.message import Message
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
 from labtui.actions import bindings
+from labtui_kernels.lang.shape import ModelShape
+from labtui_kernels.lang.sites import Site
 
 _POINTS = {"in": "enters the block", "attn": "attention adds", "mlp": "MLP adds", "out": "leaves the block"}
 
@@ -23,6 +23,7 @@ class SiteTree(Tree[Site]):
     """
 
     BINDINGS = bindings("list")
+
     class Chosen(Message):
         """A site was chosen."""
 
@@ -39,8 +40,13 @@ class SiteTree(Tree[Site]):
         self._picked: frozenset[Site] = frozenset()
         self._sites: dict[Site, TreeNode[Site]] = {}
 
-    def show(self, shape: ModelShape | None, chosen: frozenset[Site], norms: Mapping[str, float],
-             has: frozenset[str]) -> None:  # fmt: skip
+    def show(
+        self,
+        shape: ModelShape | None,
+        chosen: frozenset[Site],
+        norms: Mapping[str, float],
+        has: frozenset[str],
+    ) -> None:
         """Bring the tree up to date; only labels that changed are painted."""
         if shape != self._shape:
             self._shape = shape
@@ -79,7 +85,7 @@ class SiteTree(Tree[Site]):
         on = site in self._picked
         text = Text()
         text.append("◆ " if on else "  ", "bold")
-        text.append(f"{site.short if site.point != 'out' else site.short:<11}", "bold" if on else "")
+        text.append(f"{site.short:<11}", "bold" if on else "")
         norm = self._norms.get(str(site))
         text.append(f"{norm:>8.1f}" if norm is not None else " " * 8, "dim" if not on else "")
         text.append(" ∙" if str(site) in self._has else "  ")
@@ -121,10 +127,12 @@ class SiteTree(Tree[Site]):
             if values is None:
                 return
             wanted = values["site"].strip()
-            for site, node in self._sites.items():
+            for site in self._sites:
                 if wanted in (str(site), site.short, str(site.block)):
                     self.focus()
                     self._reveal(site)
                     return
 
-        self.app.push_screen(Form("Go to a site", [Field("site", "site", hint="12, llm.12 or llm.12.attn")]), go)
+        self.app.push_screen(
+            Form("Go to a site", [Field("site", "site", hint="12, llm.12 or llm.12.attn")]), go
+        )

@@ -19,7 +19,7 @@ LINES = (
     ("max_new_tokens", "length limit", "128", "longer answers are cut, and marked ≥"),
     ("metrics", "metrics", "words, perplexity", "words, perplexity, kl, distinct-2, coherent"),
     ("random", "random rows", "0", "random directions of the same norm, by point"),
-)  # fmt: skip
+)
 """Field, label, first value, hint."""
 
 PROMPTS = "Explain what a mutex is.\nWhat is photosynthesis?"
@@ -72,11 +72,18 @@ class SweepForm(VerticalScroll):
         prompts = self._rest.get("prompts") or [line.strip() for line in lines if line.strip()]
         random = _number(text("random"))
         return {
-            **self._rest, "kind": "sweep", "prompts": prompts, "directions": _list(text("directions")),
-            "sites": text("sites"), "strengths": [_number(s) for s in _list(text("strengths"))],
-            "where": text("where"), "system": text("system"), "max_new_tokens": _number(text("max_new_tokens")),
-            "metrics": _list(text("metrics")), "controls": {"random": random} if random not in (0, "") else "auto",
-        }  # fmt: skip
+            **self._rest,
+            "kind": "sweep",
+            "prompts": prompts,
+            "directions": _list(text("directions")),
+            "sites": text("sites"),
+            "strengths": [_number(s) for s in _list(text("strengths"))],
+            "where": text("where"),
+            "system": text("system"),
+            "max_new_tokens": _number(text("max_new_tokens")),
+            "metrics": _list(text("metrics")),
+            "controls": {"random": random} if random not in (0, "") else "auto",
+        }
 
 
 def _list(text: str) -> list[str]:

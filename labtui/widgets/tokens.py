@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from labtui_kernels.lang.positions import Where
-from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
+
+from labtui.widgets.reader import Reader
+
+from labtui_kernels.lang.positions import Where
 
 _SHOWN = {"\n": "⏎", "\t": "⇥", " ": "·"}
 
@@ -50,7 +52,7 @@ def draw(tokens: Templated) -> Content:
     return Content.assemble(*parts)
 
 
-class Tokens(VerticalScroll):
+class Tokens(Reader):
     """The panel's body."""
 
     def __init__(self, *, id: str) -> None:
@@ -74,7 +76,9 @@ class Tokens(VerticalScroll):
 
 def legend(tokens: Templated) -> str:
     """Counts for the panel's lower border."""
-    return f"{len(tokens.pieces)} tokens · edited {len(tokens.edited)} (underlined) · read {len(tokens.read)} ⟦⟧"
+    return (
+        f"{len(tokens.pieces)} tokens · edited {len(tokens.edited)} (underlined) · read {len(tokens.read)} ⟦⟧"
+    )
 
 
 def indices(mask: Sequence[bool]) -> frozenset[int]:

@@ -49,9 +49,12 @@ class Transport(Static):
         self._bar = (len(head) + 1, room)
         self.update(
             Content.assemble(
-                (head, "bold"), ("━" * at, "$lab-second"), ("●", "bold $lab-second"),
-                ("─" * (room - at - 1), "$lab-line"), (tail, "$lab-dim"),
-            )  # fmt: skip
+                (head, "bold"),
+                ("━" * at, "$lab-second"),
+                ("●", "bold $lab-second"),
+                ("─" * (room - at - 1), "$lab-line"),
+                (tail, "$lab-dim"),
+            )
         )
 
     def on_click(self, event: events.Click) -> None:

@@ -17,23 +17,71 @@ T0 = 1_760_000_000.0
 """Time of the first event: fixed, so that screens are the same on every run."""
 
 INFO = {
-    "source": "toy-qwen3", "name": "toy-qwen3", "family": "qwen3", "architecture": "Qwen3ForCausalLM", "blocks": 8,
-    "width": 192, "vocab": 4096, "parameters": 3_200_000, "dtype": "float32", "quantisation": "", "device": "cpu",
-    "context_length": 1024, "memory_bytes": 12_800_000, "default_thinking": False,
-}  # fmt: skip
+    "source": "toy-qwen3",
+    "name": "toy-qwen3",
+    "family": "qwen3",
+    "architecture": "Qwen3ForCausalLM",
+    "blocks": 8,
+    "width": 192,
+    "vocab": 4096,
+    "parameters": 3_200_000,
+    "dtype": "float32",
+    "quantisation": "",
+    "device": "cpu",
+    "context_length": 1024,
+    "memory_bytes": 12_800_000,
+    "default_thinking": False,
+}
 
-PLAIN = ("A mutex is a lock that only one thread can hold at a time. A thread takes it before it touches what is "
-         "shared, and gives it back when it is done, so that no two threads change the same thing at once.")  # fmt: skip
+PLAIN = (
+    "A mutex is a lock that only one thread can hold at a time. A thread takes it before it touches what is "
+    "shared, and gives it back when it is done, so that no two threads change the same thing at once."
+)
 STEERED = "A mutex is a lock: one thread at a time."
-PIECES = ["<|im_start|>", "system", "\n", "You", " are", " a", " helpful", " assistant", ".", "<|im_end|>", "\n",
-          "<|im_start|>", "user", "\n", "Explain", " what", " a", " mutex", " is", ".", "<|im_end|>", "\n",
-          "<|im_start|>", "assistant", "\n"]  # fmt: skip
+PIECES = [
+    "<|im_start|>",
+    "system",
+    "\n",
+    "You",
+    " are",
+    " a",
+    " helpful",
+    " assistant",
+    ".",
+    "<|im_end|>",
+    "\n",
+    "<|im_start|>",
+    "user",
+    "\n",
+    "Explain",
+    " what",
+    " a",
+    " mutex",
+    " is",
+    ".",
+    "<|im_end|>",
+    "\n",
+    "<|im_start|>",
+    "assistant",
+    "\n",
+]
 CONTENT = [3 <= i <= 8 or 14 <= i <= 19 for i in range(len(PIECES))]
-NORMS = {f"llm.{b}.{p}": round(2.0 + b * 1.7 + i * 0.3, 2) for b in range(8)
-         for i, p in enumerate(("in", "attn", "mlp", "out"))}  # fmt: skip
+NORMS = {
+    f"llm.{b}.{p}": round(2.0 + b * 1.7 + i * 0.3, 2)
+    for b in range(8)
+    for i, p in enumerate(("in", "attn", "mlp", "out"))
+}
 REFERENCES = {site: round(norm * 6.3, 2) for site, norm in NORMS.items()}
-SPEC = {"kind": "generate", "prompt": "Explain what a mutex is.", "system": "You are a helpful assistant.",
-        "edits": "2.0*terse@llm.4", "max_new_tokens": 128, "temperature": 0.0, "seed": 0, "n": 1}  # fmt: skip
+SPEC = {
+    "kind": "generate",
+    "prompt": "Explain what a mutex is.",
+    "system": "You are a helpful assistant.",
+    "edits": "2.0*terse@llm.4",
+    "max_new_tokens": 128,
+    "temperature": 0.0,
+    "seed": 0,
+    "n": 1,
+}
 
 
 def pieces_of(text: str) -> list[str]:
@@ -87,10 +135,19 @@ class FakeKernel:
         if isinstance(answer, LabError):
             raise answer
         if method == "artifact.show" and answer is None:
-            return {"name": params["name"], "kind": "direction",
-                    "meta": {"method": "mean-difference", "pairs": 12, "sites": list(NORMS), "norms": NORMS,
-                             "reference": {s: {"median": r, "mean": r * 1.4} for s, r in REFERENCES.items()},
-                             "split_half": dict.fromkeys(NORMS, 0.91), "read": "last"}}  # fmt: skip
+            return {
+                "name": params["name"],
+                "kind": "direction",
+                "meta": {
+                    "method": "mean-difference",
+                    "pairs": 12,
+                    "sites": list(NORMS),
+                    "norms": NORMS,
+                    "split_half": dict.fromkeys(NORMS, 0.91),
+                    "read": "last",
+                },
+                "references": {s: {"median": r, "mean": r * 1.4} for s, r in REFERENCES.items()},
+            }
         return answer(**params) if callable(answer) else (answer if answer is not None else {})
 
     def methods(self) -> list[str]:
@@ -106,10 +163,19 @@ class FakeKernel:
     async def close(self) -> None:
         self.closed = True
 
-    async def page(self, table: str, start: int, stop: int, *, sort: str | None = None, descending: bool = False,
-                   filter: str = "") -> Page:  # fmt: skip
-        return self._tables.page(table, start, stop, sort=sort, descending=descending,
-                                 conditions=parse_conditions(filter))
+    async def page(
+        self,
+        table: str,
+        start: int,
+        stop: int,
+        *,
+        sort: str | None = None,
+        descending: bool = False,
+        filter: str = "",
+    ) -> Page:
+        return self._tables.page(
+            table, start, stop, sort=sort, descending=descending, conditions=parse_conditions(filter)
+        )
 
     async def row_text(self, key: str) -> RowText:
         job, _, row = key.partition("/")
@@ -148,30 +214,72 @@ class FakeKernel:
         self.emit("job.queued", job=job, kind="generate", spec=spec, priority="interactive", client="app")
         self.emit("kernel.state", state="busy")
         self.emit("job.started", job=job, plan={"rows": 2})
-        strength = {"text": "2.0", "alpha": 2.0, "abs": 21.8, "pct": 31.7, "direction": "terse", "sites": "llm.4.out",
-                    "where": "all"}  # fmt: skip
+        strength = {
+            "text": "2.0",
+            "alpha": 2.0,
+            "abs": 21.8,
+            "pct": 31.7,
+            "direction": "terse",
+            "sites": "llm.4.out",
+            "where": "all",
+        }
         for arm in ("plain", "steered"):
             steered = arm == "steered"
-            self.emit("row.started", job=job, row=arm, arm=arm, prompt_tokens=len(PIECES), pieces=PIECES,
-                      read=[len(PIECES) - 1] if steered else [], edited=list(range(len(PIECES))) if steered else [],
-                      messages=[], edits=spec["edits"] if steered else "", strengths=[strength] if steered else [],
-                      max_new_tokens=spec["max_new_tokens"], content=CONTENT)  # fmt: skip
+            self.emit(
+                "row.started",
+                job=job,
+                row=arm,
+                arm=arm,
+                prompt_tokens=len(PIECES),
+                pieces=PIECES,
+                read=[len(PIECES) - 1] if steered else [],
+                edited=list(range(len(PIECES))) if steered else [],
+                messages=[],
+                edits=spec["edits"] if steered else "",
+                strengths=[strength] if steered else [],
+                max_new_tokens=spec["max_new_tokens"],
+                content=CONTENT,
+            )
 
     def tokens(self, job: str, row: str, text: str, start: int = 0, plain: list[float] | None = None) -> int:
         """A chunk of tokens of a row; the index after it."""
         pieces = pieces_of(text) if start == 0 else [" " + word for word in text.split()]
         count = len(pieces)
-        self.emit("row.tokens", job=job, row=row, start=start, ids=list(range(count)), pieces=pieces,
-                  logprobs=[-0.2] * count, plain_logprobs=plain, gaps=[1.0] * count)  # fmt: skip
+        self.emit(
+            "row.tokens",
+            job=job,
+            row=row,
+            start=start,
+            ids=list(range(count)),
+            pieces=pieces,
+            logprobs=[-0.2] * count,
+            plain_logprobs=plain,
+            gaps=[1.0] * count,
+        )
         return start + count
 
     def finish(self, job: str, row: str, text: str, finish: str = "stop", perplexity: float = 1.4) -> None:
-        self.emit("row.finished", job=job, row=row, finish=finish, text=text, words=len(text.split()),
-                  tokens=len(pieces_of(text)), metrics={"perplexity": perplexity}, reasons={})  # fmt: skip
+        self.emit(
+            "row.finished",
+            job=job,
+            row=row,
+            finish=finish,
+            text=text,
+            words=len(text.split()),
+            tokens=len(pieces_of(text)),
+            metrics={"perplexity": perplexity},
+            reasons={},
+        )
 
     def done(self, job: str = "j1", status: str = "done", error: str | None = None) -> None:
-        self.emit("job.finished", job=job, status=status, error=error, seconds=1.6,
-                  audit={"ok": True, "handles": 0, "expected": 0, "changed_parameters": []})  # fmt: skip
+        self.emit(
+            "job.finished",
+            job=job,
+            status=status,
+            error=error,
+            seconds=1.6,
+            audit={"ok": True, "handles": 0, "expected": 0, "changed_parameters": []},
+        )
         self.emit("kernel.state", state="ready")
 
     def answered(self, job: str = "j1", spec: dict[str, Any] | None = None) -> FakeKernel:
