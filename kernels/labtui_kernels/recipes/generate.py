@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, ClassVar, TypeAlias
 
 from labtui_artifacts.errors import UsageError
 
 from ..engine import Batch
 from ..lang.edits import EditTerm, parse_edits
+from ..metrics.names import AGAINST_ZERO
 from ..specs import Generate, as_messages
 from ..specs.plan import count
 from . import norms
@@ -20,6 +21,7 @@ from .resolve import PLAIN, Resolved, Resolver, read_positions
 from .rows import LiveRow, summary
 
 STEP_BUDGET = 600.0
+Settle: TypeAlias = Callable[[], Generator[None, None, None]]
 
 
 class GenerateRecipe:
@@ -42,14 +44,23 @@ class GenerateRecipe:
         resolver = new_resolver(ctx, spec.force)
         resolved = yield from resolve(ctx, resolver, terms)
         rows = self._rows(ctx, resolver, resolved)
-        yield from decode(ctx, rows, surprise=spec.surprise)
         plain = {row.seed: row for row in rows if not row.resolved.edits}
         zeros = {row.row: plain[row.seed] for row in rows if row.seed in plain}
-        found = yield from measure(ctx, rows, spec.metrics, zeros)
-        for row, values in zip(rows, found, strict=True):
-            row.finished(values)
-        told = [summary(row, values) for row, values in zip(rows, found, strict=True)]
-        return {"rows": told, "notes": list(resolved.notes)}
+        judged = bool(AGAINST_ZERO & set(spec.metrics))
+        known: dict[str, float | None] = {}
+        told: dict[str, dict[str, Any]] = {}
+
+        def settle() -> Generator[None, None, None]:
+            """Measure the rows that have ended, when the row that they are judged by has ended too."""
+            ended = [row for row in rows if row.finish and not row.told]
+            ready = [row for row in ended if not judged or row.row not in zeros or zeros[row.row].finish]
+            found = yield from measure(ctx, ready, spec.metrics, zeros, known)
+            for row, values in zip(ready, found, strict=True):
+                row.finished(values)
+                told[row.row] = summary(row, values)
+
+        yield from decode(ctx, rows, settle)
+        return {"rows": [told[row.row] for row in rows], "notes": list(resolved.notes)}
 
     def _rows(self, ctx: JobContext, resolver: Resolver, resolved: Resolved) -> list[LiveRow]:
         spec = self.spec
@@ -98,28 +109,33 @@ def resolve(
     return resolver.resolve(terms)
 
 
-def decode(
-    ctx: JobContext, rows: Sequence[LiveRow], *, surprise: bool = False
-) -> Generator[None, None, None]:
-    """Run rows together to their ends, streaming them and turning their knobs."""
-    ctx.budget("decode", STEP_BUDGET)
+def decode(ctx: JobContext, rows: Sequence[LiveRow], settle: Settle) -> Generator[None, None, None]:
+    """Run rows together to their ends, streaming them and turning their knobs.
+
+    ``settle`` is run whenever a row has ended. Rows whose job ends before them are told as cancelled.
+    """
     by_key = {row.row: row for row in rows}
     width = max(2 if row.surprise and row.resolved.edits else 1 for row in rows)
     batch = ctx.engine.batch(max(width, _slots(ctx, rows, width)))
+    most = sum(row.decoding.max_new_tokens for row in rows)
     try:
         for row in rows:
             batch.add(row.engine_row())
             row.start()
-        most = sum(row.decoding.max_new_tokens for row in rows)
         while not batch.done:
+            ctx.budget("decode", STEP_BUDGET)
             yield
             for turn in ctx.knobs():
                 turn_knob(ctx, batch, by_key, turn)
-            for emitted in batch.step():
+            emissions = batch.step()
+            for emitted in emissions:
                 if by_key[emitted.key].take(emitted):
                     batch.cancel(emitted.key)
             done = sum(row.decoding.max_new_tokens if row.finish else len(row.tokens) for row in rows)
             ctx.progress(done, most, "tokens")
+            if any(row.finish and not row.told for row in rows):
+                ctx.budget("metrics", STEP_BUDGET)
+                yield from settle()
     finally:
         batch.close()
         for row in rows:

@@ -88,11 +88,15 @@ class PatchRecipe:
             resolved=resolved,
             read=[position] if position < len(prompt.ids) else [],
         )
-        yield from decode(ctx, [row])
-        (values,) = yield from measure(ctx, [row], spec.metrics, {})
-        row.finished(values)
-        told = summary(row, values)
-        return {"artifact": name, "norm": float(vector.norm()), "position": position, "rows": [told]}
+        told: list[dict[str, Any]] = []
+
+        def settle() -> Generator[None, None, None]:
+            (values,) = yield from measure(ctx, [row], spec.metrics, {})
+            row.finished(values)
+            told.append(summary(row, values))
+
+        yield from decode(ctx, [row], settle)
+        return {"artifact": name, "norm": float(vector.norm()), "position": position, "rows": told}
 
     def _capture(
         self,

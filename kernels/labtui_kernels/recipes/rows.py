@@ -37,7 +37,8 @@ class LiveRow:
     """One generation.
 
     ``tokens`` and ``logprobs`` hold what was generated, the token that ended the turn included; ``answer``
-    leaves that one out. ``finish`` is empty until it has ended: ``stop``, ``length`` or ``cancelled``.
+    leaves that one out. ``finish`` is empty until it has ended: ``stop``, ``length`` or ``cancelled``;
+    ``told`` says that its end and its metrics have been announced.
     """
 
     ctx: JobContext
@@ -57,11 +58,12 @@ class LiveRow:
     plain_logprobs: list[float | None] = field(default_factory=list)
     knobs: list[tuple[int, int, float]] = field(default_factory=list)
     finish: str = ""
+    told: bool = False
 
     def __post_init__(self) -> None:
         self._text = Detokenizer(self.vocabulary, self.decoding.stop)
         self._chunk = Chunk()
-        self._told = time.monotonic()
+        self._flushed = time.monotonic()
 
     @property
     def text(self) -> str:
@@ -144,7 +146,7 @@ class LiveRow:
             return True
         if emitted.finish:
             self._end(emitted.finish)
-        elif self.live and time.monotonic() - self._told >= CHUNK_SECONDS:
+        elif self.live and time.monotonic() - self._flushed >= CHUNK_SECONDS:
             self.flush()
         return False
 
@@ -160,6 +162,7 @@ class LiveRow:
         """End a row whose job ends before it."""
         if not self.finish:
             self._end("cancelled")
+        if not self.told:
             self.finished(Values())
 
     def flush(self) -> None:
@@ -181,11 +184,11 @@ class LiveRow:
                 },
             )
         self._chunk = Chunk(start=len(self.tokens))
-        self._told = time.monotonic()
+        self._flushed = time.monotonic()
 
     def finished(self, metrics: Values) -> None:
         """Tell that the row has ended, with its metrics."""
-        values = metrics.values
+        self.told = True
         self.ctx.emit(
             "row.finished",
             {
@@ -194,7 +197,7 @@ class LiveRow:
                 "text": self.text,
                 "words": len(self.text.split()),
                 "tokens": len(self.answer),
-                "metrics": values,
+                "metrics": metrics.values,
                 "reasons": metrics.reasons,
             },
         )

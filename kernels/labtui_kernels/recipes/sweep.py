@@ -8,6 +8,10 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
+
+from labtui_artifacts.errors import JobFailed
+
 from ..engine import Batch
 from ..lang.edits import EditTerm
 from ..metrics.names import AGAINST_ZERO
@@ -75,9 +79,11 @@ class _Run:
     finished: list[LiveRow] = field(default_factory=list)
     zeros: dict[tuple[int, int], LiveRow] = field(default_factory=dict)
     known: dict[str, float | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     committed: int = 0
     tokens: int = 0
     batch: Batch | None = None
+    slots: int = 1
     began: float = field(default_factory=time.monotonic)
     settled: float = field(default_factory=time.monotonic)
 
@@ -112,25 +118,49 @@ class _Run:
         ctx = self.ctx
         if not self.todo:
             return
-        slots = self._slots()
-        self.batch = batch = ctx.engine.batch(slots)
+        self.slots = self._slots()
+        self.batch = ctx.engine.batch(self.slots)
         self.began = time.monotonic()
-        while self.todo or not batch.done or self.finished:
-            while self.todo and len(batch.waiting) < slots:
-                self._enter(self.todo.popleft(), batch)
+        while self.todo or not self.batch.done or self.finished:
             ctx.budget("decode", STEP_BUDGET)
-            for emitted in batch.step():
-                row = self.running[emitted.key]
-                self.tokens += emitted.token >= 0
-                if row.take(emitted):
-                    batch.cancel(emitted.key)
-                if row.finish and emitted.finish != "cancelled":
-                    self._leave(row)
+            try:
+                self._step(self.batch)
+            except torch.OutOfMemoryError:
+                self._halve()
             self._tell()
             yield
             late = time.monotonic() - self.settled > SETTLE_SECONDS
-            if self.finished and (late or batch.done or len(self.finished) >= slots):
-                yield from self._settle(last=batch.done and not self.todo)
+            if self.finished and (late or self.batch.done or len(self.finished) >= self.slots):
+                yield from self._settle(last=self.batch.done and not self.todo)
+
+    def _step(self, batch: Batch) -> None:
+        while self.todo and len(batch.waiting) < self.slots:
+            self._enter(self.todo.popleft(), batch)
+        for emitted in batch.step():
+            row = self.running[emitted.key]
+            self.tokens += emitted.token >= 0
+            if row.take(emitted):
+                batch.cancel(emitted.key)
+            if row.finish and emitted.finish != "cancelled":
+                self._leave(row)
+
+    def _halve(self) -> None:
+        """Out of device memory: the rows on their way wait again, for a batch of half as many slots."""
+        if self.slots == 1:
+            raise JobFailed(
+                "the device has no memory left for a single row: lower max_new_tokens, shorten the prompts, "
+                "or start the kernel with --quantize"
+            )
+        assert self.batch is not None
+        self.batch.close()
+        torch.cuda.empty_cache()
+        self.slots //= 2
+        self.notes.append(f"out of memory: went on with {self.slots} rows together")
+        interrupted = [row for row in self.running.values() if not row.finish]
+        for row in interrupted:
+            del self.running[row.row]
+        self.todo.extendleft(self.planned.pop(row.row) for row in reversed(interrupted))
+        self.batch = self.ctx.engine.batch(self.slots)
 
     def _slots(self) -> int:
         longest = max(len(prompt.ids) for prompt in self.prompts.values()) + self.spec.max_new_tokens
@@ -237,7 +267,7 @@ class _Run:
             "skipped": len(self.plan.rows) - self.committed,
             "tokens": self.tokens,
             "tokens_per_second": self.tokens / seconds if seconds > 0 else None,
-            "notes": sorted({note for found in self.resolved.values() for note in found.notes}),
+            "notes": sorted({note for found in self.resolved.values() for note in found.notes}) + self.notes,
         }
 
     def close(self) -> None:

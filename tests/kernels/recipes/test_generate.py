@@ -207,6 +207,19 @@ def test_a_knob_counts_from_the_step_that_is_told(lab: Lab) -> None:
     ]
 
 
+def test_a_row_is_told_finished_while_the_other_goes_on(lab: Lab) -> None:
+    lab.direction("terse", 1)
+    spec = PROMPT | {"edits": "2*terse@llm.2", "metrics": ["perplexity"]}
+    whole = lab.run(spec)[0]
+    plain, steered = whole.row("plain")["text"], whole.row("steered")["text"]
+    stop = next(plain[i : i + 2] for i in range(4) if plain[i : i + 2] not in steered)
+    ctx, _ = lab.run(spec | {"stop": [stop]})
+    kinds = [(kind, data["row"]) for kind, data in ctx.events if kind in ("row.finished", "row.tokens")]
+    ended = kinds.index(("row.finished", "plain"))
+    assert ("row.tokens", "steered") in kinds[ended:]
+    assert ctx.row("plain")["metrics"]["perplexity"] is not None
+
+
 def test_a_cancelled_job_ends_its_rows(lab: Lab) -> None:
     ctx = lab.context()
     steps = recipes.recipe(specs.load(PROMPT)).run(ctx)

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from labtui_artifacts.errors import JobFailed
 from labtui_kernels import recipes, specs
+from labtui_kernels.engine import Batch, Emitted, Engine
 from tests.kernels.recipes.lab import Context, Lab, generate_by_hand
 
 PROMPTS = ["Explain what a mutex is.", "What is a fox?", "Naïve?"]
@@ -151,6 +153,42 @@ def test_a_forced_direction_is_noted_in_the_table(lab: Lab) -> None:
     lab.direction("terse", 2, model=info)
     rows = table(lab.run(SWEEP | {"force": True, "strengths": ["|3|"]})[0])
     assert all("fitted on Other" in row["note"] for row in rows if row["control"] == "")
+
+
+class Scarce:
+    """An engine on a device that holds no more than ``room`` rows at a time."""
+
+    def __init__(self, engine: Engine, room: int) -> None:
+        self._engine, self._room = engine, room
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def batch(self, slots: int) -> Batch:
+        batch = self._engine.batch(slots)
+        step = batch.step
+
+        def scarce() -> list[Emitted]:
+            if len(batch.running) > self._room:
+                raise torch.OutOfMemoryError("no memory left")
+            return step()
+
+        batch.step = scarce  # type: ignore[method-assign]
+        return batch
+
+
+def test_out_of_device_memory_halves_the_batch_and_goes_on(lab: Lab) -> None:
+    lab.direction("terse", 1)
+    whole = {row["row"]: row["text"] for row in table(lab.run(SWEEP)[0])}
+    ctx = lab.context()
+    ctx.engine = Scarce(lab.engine, 2)  # type: ignore[assignment]
+    result = ctx.run(SWEEP)
+    assert result["notes"] == ["out of memory: went on with 2 rows together"]
+    assert {row["row"]: row["text"] for row in table(ctx)} == whole
+    ctx = lab.context()
+    ctx.engine = Scarce(lab.engine, 0)  # type: ignore[assignment]
+    with pytest.raises(JobFailed, match="no memory left for a single row"):
+        ctx.run(SWEEP)
 
 
 def test_progress_goes_to_the_end(lab: Lab) -> None:
