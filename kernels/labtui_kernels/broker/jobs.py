@@ -20,7 +20,11 @@ BATCH = "batch"
 
 @dataclass
 class Job:
-    """A job that is not finished. ``sent``: the worker has it. ``losses``: since its last committed cell."""
+    """A job that is not finished.
+
+    ``sent``: the worker has it. ``losses`` counts since its last committed cell. ``wish`` is what the worker was
+    asked to do with it (``pause``, ``resume``, ``cancel``) and has not done yet.
+    """
 
     id: str
     session: str
@@ -31,6 +35,7 @@ class Job:
     status: str = "queued"
     sent: bool = False
     losses: int = 0
+    wish: str = ""
     committed: dict[str, None] = field(default_factory=dict)
 
     @property
@@ -91,9 +96,9 @@ class Jobs:
             job.committed[str(data.get("cell"))] = None
             job.losses = 0
         elif event.kind == "job.paused":
-            job.status = "paused"
+            job.status, job.wish = "paused", ""
         elif event.kind == "job.resumed":
-            job.status = "running" if job.sent else "queued"
+            job.status, job.wish = "running" if job.sent else "queued", ""
         elif event.kind == "job.started" and job.status != "paused":
             job.status = "running"
 

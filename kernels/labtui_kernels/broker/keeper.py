@@ -123,6 +123,8 @@ class Keeper:
         forced, self._forced = self._forced, ""
         broker.set_state("worker-lost", reason)
         self._set_aside(reason)
+        for job in [job for job in broker.jobs.open.values() if job.wish]:
+            self.control(job, job.wish)  # what the lost worker was asked to do
         self._again(reason, forced=bool(forced))
 
     def _again(self, reason: str, *, forced: bool) -> None:
@@ -284,13 +286,15 @@ class Keeper:
     def control(self, job: Job, action: str) -> None:
         """Pause, resume or cancel: at the next step when the worker has the job, else at once."""
         if job.sent and self.worker is not None:
+            job.wish = action
             self.worker.send(protocol.Control(job.id, action))
             return
+        job.wish = ""
         if action == "cancel":
             self._finish(job, "cancelled")
         else:
             kind = "job.paused" if action == "pause" else "job.resumed"
-            self._broker.sessions.get(job.session).append(kind, {"job": job.id})
+            self._broker.sessions.get(job.session).post(kind, {"job": job.id})
 
     def kill_job(self, job: Job) -> None:
         """Cancel a job without waiting for its step: the worker is killed when it has it."""

@@ -80,7 +80,7 @@ async def listing(broker: Broker, client: Client, params: Kind) -> list[dict[str
 
 @method("artifact.show", Named)
 async def show(broker: Broker, client: Client, params: Named) -> dict[str, Any]:
-    """An artifact's header: kind, meta, and the names, dtypes and shapes of its tensors; reference norms too."""
+    """An artifact's header: kind, meta, names, dtypes and shapes of its tensors; reference norms too."""
     return await asyncio.to_thread(_show, params.name)
 
 
@@ -101,7 +101,7 @@ def _show(name: str) -> dict[str, Any]:
 
 
 def _references(path: Path) -> dict[str, dict[str, float | None]]:
-    """The reference norms of a direction's sites (median and mean), which are tensors and not in the header."""
+    """The reference norms of a direction's sites (median and mean): tensors, so not in the header."""
     from labtui_artifacts.kinds.direction import DirectionFile
 
     found = DirectionFile.open(path).references
