@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,6 +19,8 @@ class RowText(msgspec.Struct):
     row: str
     arm: str = ""
     edits: str = ""
+    messages: list[dict[str, Any]] = []
+    strengths: list[dict[str, Any]] = []
     prompt_ids: list[int] = []
     prompt_pieces: list[str] = []
     ids: list[int] = []
@@ -71,7 +73,16 @@ def collect_row(events: list[Event]) -> RowText | None:
     for event in events:
         data = typed(event)
         if isinstance(data, RowStarted):
-            found = RowText(data.job, data.row, data.arm, data.edits, data.ids, data.pieces)
+            found = RowText(
+                job=data.job,
+                row=data.row,
+                arm=data.arm,
+                edits=data.edits,
+                messages=data.messages,
+                strengths=data.strengths,
+                prompt_ids=data.ids,
+                prompt_pieces=data.pieces,
+            )
         elif found is None:
             continue
         elif isinstance(data, RowTokens):

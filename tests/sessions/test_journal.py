@@ -205,9 +205,10 @@ while True:
 """
 
 
-def test_kill_9_loses_nothing_that_was_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(200, marks=pytest.mark.soak)])
+def test_kill_9_loses_nothing_that_was_told(tmp_path: Path, kills: int) -> None:
     told = 0
-    for _ in range(3):
+    for _ in range(kills):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, env=_env()
         )

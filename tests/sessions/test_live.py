@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 WORK = """
 import asyncio, sys
 from labtui.client import AsyncLab
-from labtui.running import run
+from labtui.running import Run, run
 
 async def main():
     lab = await AsyncLab.connect("t")
@@ -31,7 +31,19 @@ async def main():
     ]
     for spec in specs:
         await run(lab, spec)
+    await turn_a_knob(lab)
     await lab.close()
+
+async def turn_a_knob(lab):
+    spec = dict(kind="generate", prompt="Explain what a mutex is.", edits="0.2*terse@llm.3", plain=False,
+                system="Answer at great length.", temperature=1.5, seed=5, max_new_tokens=300)
+    job = Run(lab, spec)
+    await job.submit()
+    with lab.subscribed() as take:
+        while not (rows := lab.state.rows_of(job.outcome.job)) or not rows[0].tokens:
+            await take()
+    await lab.request("knob", job=job.outcome.job, row=rows[0].row, edit=0, strength="-1.5")
+    (await job.wait()).check()
 
 asyncio.run(main())
 """
@@ -85,7 +97,7 @@ def test_saved_here_and_fetched_through_the_kernel_are_the_same(lab: Lab) -> Non
     assert [a.name for a in mine.summary.artifacts] == ["terse"]
     assert mine.summary.models[0]["weight_hash"] and mine.summary.versions["torch"]
     state = state_at(mine)
-    assert (state.skipped, state.unknown) == (0, {}) and len(state.tried) == 3
+    assert (state.skipped, state.unknown) == (0, {}) and len(state.tried) == 4
 
 
 def test_notes_go_through_the_kernel_that_has_the_session_open(lab: Lab) -> None:
@@ -102,8 +114,23 @@ def test_run_again_it_passes(lab: Lab) -> None:
     result: dict[str, Any] = json.loads(
         lab("session", "rerun", "again.safetensors", "--kernel", "t", "--json").stdout
     )
-    assert (result["status"], result["rows"], result["passed"]) == ("done", 3, 3)
+    assert (result["status"], result["rows"], result["passed"]) == ("done", 4, 4)
     assert result["max_abs_diff"] < result["tolerance"] == 1e-3
+
+
+def test_a_turned_knob_is_replayed(lab: Lab) -> None:
+    """With the knob's event taken out, the same tokens get other numbers: so the knob was what made them."""
+    lab("session", "save", "current", "knob.safetensors", "--kernel", "t")
+    log = open_bundle(lab.folder / "knob.safetensors")
+    (turn,) = [event.data for event in each(log) if event.kind == "knob"]
+    assert (turn["edit"], turn["strength"]) == (0, -1.5) and turn["step"] > 0
+    with Journal.open(lab.folder / "no-knob") as journal:
+        for event in each(log):
+            if event.kind != "knob":
+                journal.append(event.kind, event.data, event.t)
+    lab("session", "rerun", "knob.safetensors", "--kernel", "t", "--job", turn["job"])
+    done = lab("session", "rerun", "no-knob", "--kernel", "t", "--job", turn["job"], code=1)
+    assert "1 of 1 rows differ" in done.stderr
 
 
 def test_a_direction_that_is_gone_or_changed_is_taken_from_the_file(lab: Lab) -> None:
@@ -122,7 +149,7 @@ def test_a_direction_that_is_gone_or_changed_is_taken_from_the_file(lab: Lab) ->
     files.write(store, info.kind, {n: a * 0 + 1 for n, a in tensors.items()}, info.meta)
     again = lab("session", "rerun", "whole.safetensors", "--kernel", "t")
     assert "uploaded the recorded direction as terse.rerun-" in again.stderr
-    assert again.stdout.startswith("ok  3 rows")
+    assert again.stdout.startswith("ok  4 rows")
     store.write_bytes(recorded)
 
 
@@ -139,5 +166,5 @@ def test_another_number_in_the_record_is_found(lab: Lab) -> None:
     assert changed and len(list(read_events(lab.folder / "changed"))) > 10
     done = lab("session", "rerun", "changed", "--kernel", "t", code=1)
     line = done.stderr.splitlines()[-1]
-    assert "1 of 3 rows differ by up to 0.25 nats (tolerance 0.001 for float32)" in line
+    assert "1 of 4 rows differ by up to 0.25 nats (tolerance 0.001 for float32)" in line
     assert changed in done.stdout and "0.25" in done.stdout
