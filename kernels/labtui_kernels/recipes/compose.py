@@ -62,7 +62,7 @@ class ComposeRecipe:
                 if pair[0] is not None and site not in resolver.references
             },
         )
-        norms = {str(site): float(vector.norm()) for site, vector in vectors.items()}
+        norms = {site.short: float(vector.norm()) for site, vector in vectors.items()}
         return {
             "artifact": spec.name,
             "sites": len(sites),

@@ -45,7 +45,7 @@ class PatchRecipe:
         return {"rows": 1, "cells": 0, "tokens": self.spec.max_new_tokens}
 
     def _name(self, ctx: JobContext) -> str:
-        return self.spec.name or f"patch-{ctx.job.lower()}"
+        return self.spec.name or ctx.job.lower()
 
     def _prompt(self, ctx: JobContext) -> Rendered:
         spec = self.spec

@@ -13,15 +13,17 @@ import torch
 from labtui_artifacts.errors import JobFailed
 
 from ..engine import Batch
-from ..lang.edits import EditTerm
+from ..lang.sites import SiteGroup
+from ..lang.strength import Strength
 from ..metrics.names import AGAINST_ZERO
 from ..metrics.text import Values
 from ..models.chat import Rendered
 from ..specs import Message, Sweep
 from ..specs.plan import Plan, PlannedRow, plan_sweep
+from . import norms
 from .context import JobContext, Steps
 from .detokenize import Vocabulary
-from .generate import STEP_BUDGET, new_resolver, resolve
+from .generate import STEP_BUDGET, new_resolver
 from .measure import measure
 from .prompts import rendered
 from .resolve import PLAIN, Resolved, Resolver
@@ -29,6 +31,8 @@ from .rows import LiveRow
 
 SETTLE_SECONDS = 2.0
 MOST_SLOTS = 64
+KEPT = 64
+"""Resolved points that are kept at a time."""
 
 
 class SweepRecipe:
@@ -72,7 +76,7 @@ class _Run:
     spec: Sweep
     plan: Plan
     table: str
-    resolved: dict[tuple[EditTerm, ...], Resolved] = field(default_factory=dict)
+    resolved: dict[tuple[str, SiteGroup, Strength], Resolved] = field(default_factory=dict)
     prompts: dict[tuple[Message, ...], Rendered] = field(default_factory=dict)
     planned: dict[str, PlannedRow] = field(default_factory=dict)
     running: dict[str, LiveRow] = field(default_factory=dict)
@@ -103,15 +107,36 @@ class _Run:
         ]
         self.todo = deque([*again, *rows])
         self.total = len(rows)
-        terms = dict.fromkeys(row.edits for row in self.todo)
-        for count, edits in enumerate(terms):
-            self.resolved[edits] = yield from resolve(ctx, self.resolver, edits)
-            if count % 64 == 63:
-                yield
+        yield from self._check_edits()
         for row in self.todo:
             if row.messages not in self.prompts:
                 self.prompts[row.messages] = rendered(ctx, row.messages, spec.thinking, spec.prefill)
                 yield
+
+    def _check_edits(self) -> Generator[None, None, None]:
+        """Measure the reference norms that are missing, and resolve each point of the grid once.
+
+        Vectors are not kept: a large sweep has thousands of random ones. Those need no check of their own.
+        """
+        points = {_point(row): row for row in self.todo if row.control not in ("random", "prompt")}
+        missing = {site for row in points.values() for site in self.resolver.missing(row.edits)}
+        if missing:
+            yield from norms.measure(self.ctx, missing)
+            self.resolver.references.update(norms.medians(self.ctx))
+        for row in points.values():
+            self._edits(row)
+            yield
+
+    def _edits(self, planned: PlannedRow) -> Resolved:
+        """The row's edits for the engine; the last ones are kept, since rows of one point come together."""
+        if planned.control == "prompt":
+            return PLAIN
+        key = _point(planned)
+        if key not in self.resolved:
+            if len(self.resolved) >= KEPT:
+                del self.resolved[next(iter(self.resolved))]
+            self.resolved[key] = self.resolver.resolve(planned.edits)
+        return self.resolved[key]
 
     def decode(self) -> Generator[None, None, None]:
         """Rows in and out of the batch until none is left."""
@@ -179,7 +204,7 @@ class _Run:
             messages=list(planned.messages),
             decoding=self.spec,
             seed=planned.seed,
-            resolved=self.resolved[planned.edits] if planned.edits else PLAIN,
+            resolved=self._edits(planned),
             live=False,
         )
         batch.add(row.engine_row())
@@ -267,13 +292,17 @@ class _Run:
             "skipped": len(self.plan.rows) - self.committed,
             "tokens": self.tokens,
             "tokens_per_second": self.tokens / seconds if seconds > 0 else None,
-            "notes": sorted({note for found in self.resolved.values() for note in found.notes}) + self.notes,
+            "notes": sorted(self.resolver.notes.values()) + self.notes,
         }
 
     def close(self) -> None:
         """Free the batch; rows that have not been committed run again when the job goes on."""
         if self.batch is not None:
             self.batch.close()
+
+
+def _point(row: PlannedRow) -> tuple[str, SiteGroup, Strength]:
+    return row.direction, row.sites, row.strength
 
 
 def _duration(seconds: float) -> str:

@@ -35,7 +35,7 @@ Pooling: TypeAlias = Literal["last", "mean", "max"]
 METHODS = ("pair", "mean-difference", "pca", "logistic", "random")
 POOLINGS: tuple[Pooling, ...] = ("last", "mean", "max")
 CONFIRM_ROWS = 20_000
-MAX_ROWS = 1_000_000
+MAX_ROWS = 200_000
 ROW_METRICS = ("words", "tokens", "perplexity", "distinct-2")
 SWEEP_METRICS = ("words", "perplexity", "distinct-2", "kl", "coherent")
 

@@ -112,7 +112,7 @@ def test_what_is_refused() -> None:
     assert "llm.0 to llm.7" in said(sites="llm.9")
     assert "prompt 2 is there twice" in said(prompts=["a", "a"])
     assert "set confirm = true" in said(prompts=[f"p{i}" for i in range(4000)])
-    assert "at most 1,000,000" in said(controls={"random": 100_000}, strengths=[1, 2, 3, 4, 5, 6, 7])
+    assert "at most 200,000" in said(controls={"random": 100_000}, strengths=[1, 2, 3, 4, 5, 6, 7])
     assert "is read where the spec is written" in said(prompts={"file": "p.txt"})
 
 
