@@ -35,8 +35,8 @@ class Rendered:
     """A prompt as the model sees it.
 
     ``ids``, ``pieces`` and ``content`` have one entry a token. ``pieces`` joined give ``text`` (a character
-    that is split over several tokens belongs to the first of them). ``content`` is True for tokens that lie
-    wholly inside a message's body, leaving out white space at its ends; position 0, the attention sink, is
+    that is split over several tokens belongs to the first of them). ``content`` is True for tokens that hold
+    part of a message's body, where white space at its ends does not count; position 0, the attention sink, is
     never content.
     """
 
@@ -289,7 +289,7 @@ def _assemble(ids: list[int], offsets: list[tuple[int, int]], text: str, spans: 
         done = stop
         while span is not None and span.stop <= start:
             span = next(following, None)
-        content.append(span is not None and span.start <= start < stop <= span.stop and bool(content))
+        content.append(span is not None and span.start < max(stop, start + 1) and bool(content))
     if pieces and done < len(text):
         pieces[-1] += text[done:]
     return Rendered(ids, pieces, content, text)

@@ -71,6 +71,8 @@ def load(
         chosen = pick_dtype(dtype, checkpoint, target)
         memory.require_fit(checkpoint, chosen, quantize, target)
         report(0.1)
+        with _one_line(found, "its config.json"):
+            _read_config(checkpoint)
         with _one_line(found, "its tokenizer"):
             tokenizer = _tokenizer(checkpoint)
     with steps.phase("hashing") as report:
@@ -133,6 +135,16 @@ def _check_quantise(checkpoint: Checkpoint, quantize: str | None) -> None:
         raise UsageError(f"--quantize {quantize} needs bitsandbytes: pip install 'labtui[kernel]'")
 
 
+def _read_config(checkpoint: Checkpoint) -> None:
+    """Let transformers judge the configuration first: a fault in it is not blamed on another file."""
+    import transformers
+
+    if checkpoint.source.kind == "folder":
+        transformers.AutoConfig.from_pretrained(
+            str(checkpoint.source.path), trust_remote_code=False, local_files_only=True
+        )
+
+
 def _tokenizer(checkpoint: Checkpoint) -> Any:
     import transformers
 
@@ -172,8 +184,14 @@ def _weights(checkpoint: Checkpoint, dtype: str, device: torch.device, quantize:
         local_files_only=True,
         use_safetensors=None if "gguf_file" in extra else True,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported below, in one line
         **extra,
     )
+    for name, stored, wanted in sorted(report["mismatched_keys"], key=str):
+        raise BadFile(
+            f"{checkpoint.source.text}: its {name} has shape {list(stored)}, but its configuration asks for "
+            f"{list(wanted)}; the two do not belong together"
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         raise BadFile(

@@ -36,15 +36,19 @@ def locate(text: str, *, report: Callable[[float], None] = lambda fraction: None
     """
     if text in library.models():
         return Source(text, "folder", library.model_path(text), text)
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return Source(text, "folder", path.resolve(), path.resolve().name)
-    if path.exists():
-        return _file(text, path)
+    path = Path(text)
+    try:
+        path = path.expanduser()
+        if text.strip() and path.is_dir():
+            return Source(text, "folder", path.resolve(), path.resolve().name)
+        if text.strip() and path.exists():
+            return _file(text, path)
+    except (OSError, ValueError, RuntimeError):
+        path = Path("/")  # no path at all: too long, a NUL byte, or an unknown user's home
     match = HUB_ID.fullmatch(text)
     if match is None or path.suffix.lower() == ".gguf":
         raise UsageError(
-            f"{text[:200]}: no such file or folder; a model is a bundled name "
+            f"{text[:200]!r}: no such file or folder; a model is a bundled name "
             f"({', '.join(library.models())}), a folder, a .gguf file, or a Hub id (Qwen/Qwen3-0.6B)"
         )
     return _hub(text, match["repo"], match["revision"], report)
