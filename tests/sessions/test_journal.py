@@ -18,7 +18,7 @@ from labtui_sessions.events import Event, encode
 from labtui_sessions.journal import FILE, Journal, JournalReader, read_events
 
 
-def fill(folder: Path, count: int = 7) -> list[Event]:
+def fill(folder: Path, count: int = 5) -> list[Event]:
     """A small journal with frames of different lengths."""
     with Journal.open(folder) as journal:
         return [
