@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..models.chat import Rendered, render, require_room
+from ..models.load import LoadedModel
 from ..specs import Message, as_messages
 from .context import JobContext
 
 
-def thinking_switch(ctx: JobContext, thinking: bool | None) -> bool | None:
+def thinking_switch(loaded: LoadedModel, thinking: bool | None) -> bool | None:
     """A spec's ``thinking`` for this model: left out, it is off where the template has a switch."""
-    if thinking is None and ctx.loaded.info.default_thinking is not None:
+    if thinking is None and loaded.info.default_thinking is not None:
         return False
     return thinking
 
@@ -32,7 +33,7 @@ def rendered(
     if turns and turns[-1].role == "assistant":
         prefill = turns.pop().content + prefill
     found = render(
-        ctx.loaded.tokenizer, plain(turns), thinking=thinking_switch(ctx, thinking), prefill=prefill
+        ctx.loaded.tokenizer, plain(turns), thinking=thinking_switch(ctx.loaded, thinking), prefill=prefill
     )
     require_room(found, ctx.loaded.info, answer)
     return found

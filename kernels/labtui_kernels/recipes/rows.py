@@ -151,9 +151,8 @@ class LiveRow:
         return False
 
     def _end(self, finish: str) -> None:
-        rest = self._text.finish()
-        if rest and self._chunk.pieces:
-            self._chunk.pieces[-1] += rest
+        if self._chunk.pieces:  # else what is held back belongs to no token that can still be told
+            self._chunk.pieces[-1] += self._text.finish()
         self.finish = "stop" if self._text.stopped else finish
         if self.live:
             self.flush()

@@ -162,7 +162,9 @@ class _Run:
         while self.todo and len(batch.waiting) < self.slots:
             self._enter(self.todo.popleft(), batch)
         for emitted in batch.step():
-            row = self.running[emitted.key]
+            row = self.running.get(emitted.key)
+            if row is None:  # a row that a stop text ended, told cancelled after it was committed
+                continue
             self.tokens += emitted.token >= 0
             if row.take(emitted):
                 batch.cancel(emitted.key)

@@ -41,9 +41,11 @@ def answer(loaded: LoadedModel, engine: Engine, method: str, params: dict[str, A
 def _tokens(loaded: LoadedModel, engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
     """The prompt as the model gets it: ``ids, pieces, content, text``."""
     from labtui_kernels.models import chat
+    from labtui_kernels.recipes.prompts import thinking_switch
 
     asked = msgspec.convert(params, TokensParams)
-    rendered = chat.render(loaded.tokenizer, asked.messages, thinking=asked.thinking, prefill=asked.prefill)
+    thinking = thinking_switch(loaded, asked.thinking)  # as a job would render them
+    rendered = chat.render(loaded.tokenizer, asked.messages, thinking=thinking, prefill=asked.prefill)
     if len(rendered.ids) > MAX_PIECES:
         raise UsageError(f"the prompt has {len(rendered.ids):,} tokens: too many to show one by one")
     return asdict(rendered)

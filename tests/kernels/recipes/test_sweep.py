@@ -191,6 +191,17 @@ def test_out_of_device_memory_halves_the_batch_and_goes_on(lab: Lab) -> None:
         ctx.run(SWEEP)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_stop_texts_end_rows_of_a_sweep(lab: Lab, batch: int) -> None:
+    lab.direction("terse", 1)
+    whole = table(lab.run(SWEEP)[0])
+    stop = whole[0]["text"][3:5]
+    cut = table(lab.run(SWEEP | {"stop": [stop], "batch": batch})[0])
+    for row, was in zip(cut, whole, strict=True):
+        assert row["text"] == was["text"].split(stop)[0]
+        assert row["finish"] == ("stop" if stop in was["text"] else was["finish"])
+
+
 def test_progress_goes_to_the_end(lab: Lab) -> None:
     lab.direction("terse", 1)
     ctx, _ = lab.run(SWEEP)
