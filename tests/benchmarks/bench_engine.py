@@ -1,7 +1,7 @@
-"""The engine's speed: rows decoded together against one ``generate`` per row, and capture against a plain forward.
+"""The engine's speed: rows decoded together against one ``generate`` per row, and capture against a forward.
 
-On toy-qwen3, and on real weights where LABTUI_REAL_QWEN names a folder with ``model.gguf``. Interleaved repeats, the
-best of each, so that other work on the machine weighs little.
+On toy-qwen3, and on real weights where LABTUI_REAL_QWEN names a folder with ``model.gguf``. Interleaved
+repeats, the best of each, so that other work on the machine weighs little.
 """
 
 from __future__ import annotations
@@ -53,11 +53,15 @@ def batched(engine: Engine, count: int, new: int) -> float:
 
 
 def one_by_one(loaded: LoadedModel, count: int, new: int) -> float:
-    """Tokens a second of ``generate`` called for each row in turn, steered by a plain hook; of at most 4 rows."""
+    """Tokens a second of ``generate`` for each row in turn, steered by a plain hook; of at most 4 rows."""
     rows = rows_of(loaded, min(count, 4), new)
     vector = rows[0].edits[0].vectors
     block = loaded.family.blocks(loaded.model)[loaded.info.blocks // 2]
-    handle = block.register_forward_hook(lambda _m, _a, out: out + vector.to(out.dtype))
+
+    def steer(_module: torch.nn.Module, _args: object, out: torch.Tensor) -> torch.Tensor:
+        return out + vector.to(out.dtype)
+
+    handle = block.register_forward_hook(steer)
     began = time.perf_counter()
     for row in rows:
         ids = torch.tensor([row.ids])
@@ -74,7 +78,7 @@ def one_by_one(loaded: LoadedModel, count: int, new: int) -> float:
 
 
 def bare_steps(loaded: LoadedModel, count: int, new: int) -> float:
-    """Tokens a second of a hand-written decode loop over equal, unsteered rows: the floor that the model sets."""
+    """Tokens a second of a hand-written decode loop over equal, unsteered rows: what the model allows."""
     from transformers import DynamicCache
 
     ids = torch.randint(200, 1500, (count, 32), generator=torch.Generator().manual_seed(1))
@@ -125,7 +129,7 @@ def decoding(name: str, loaded: LoadedModel, new: int, repeats: int) -> list[dic
 
 
 def capturing(name: str, loaded: LoadedModel, repeats: int) -> list[dict[str, object]]:
-    """Seconds to read every block's mean-pooled output over 16 prompts of 64 tokens, against a plain forward."""
+    """Time to read every block's pooled output over 16 prompts of 64 tokens, against a plain forward."""
     count, length = 16, 64
     engine = Engine(loaded, chunk_tokens=count * length)
     chooser = random.Random(3)

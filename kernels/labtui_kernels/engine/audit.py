@@ -63,9 +63,7 @@ class Auditor:
         self._deep = False
 
     def take_baseline(self, deep: bool = False) -> None:
-        """Remember the parameters as they are now; ``deep`` hashes every byte, which reads the whole model
-        once.
-        """
+        """Remember the parameters as they are now; ``deep`` hashes every byte of them."""
         self._deep = deep
         self._marks = {name: _mark(parameter, deep) for name, parameter in self._model.named_parameters()}
 
@@ -77,8 +75,7 @@ class Auditor:
         """Compare with the baseline.
 
         Without ``deep`` a change is seen by the parameter's version counter, by its address, or by 64 of its
-        values. A deep audit needs a deep baseline; without one it says so in ``detail`` and compares as
-        usual.
+        values. A deep audit needs a deep baseline; without one ``detail`` says so.
         """
         functions = _hook_functions(self._model)
         expected = self._foreign + len(self._hooks.handles())
@@ -150,9 +147,7 @@ def _bytes(value: torch.Tensor) -> bytes:
 
 
 def _hook_functions(model: nn.Module) -> list[Any]:
-    """All hook functions on the model's modules and the global ones, but for those that the libraries
-    place.
-    """
+    """All hook functions on the model's modules and the global ones, those of the libraries left out."""
     found = [
         hook for module in model.modules() for name in _TABLES for hook in getattr(module, name).values()
     ]

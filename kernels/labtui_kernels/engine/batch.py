@@ -34,8 +34,7 @@ class Arrangement:
 
 
 class Batch:
-    """Rows decoded together. Several batches may be alive at once; whoever steps them decides whose turn it
-    is.
+    """Rows decoded together. Several batches may be alive at once; their owner decides whose turn it is.
 
     :meth:`step` does one bounded piece of work. Rows run in at most ``slots`` cache slots (a row with
     ``surprise`` and edits takes two); the others wait in the order in which they came.
@@ -45,6 +44,7 @@ class Batch:
         if slots < 1:
             raise UsageError(f"a batch of {slots} slots; expected at least 1")
         self._forward, self.slots = forward, slots
+        self._tracks: dict[str, Track] = {}
         self._waiting: deque[Track] = deque()
         self._group: Group | None = None
         self._lanes: list[Lane] = []
@@ -64,9 +64,7 @@ class Batch:
 
     @property
     def waiting(self) -> list[str]:
-        """Keys of the rows that have not begun to decode; the first ones may be in the middle of their
-        prefill.
-        """
+        """Keys of the rows that do not decode yet; the first ones may be in the middle of a prefill."""
         begun = [track.row.key for track in self._group.tracks()] if self._group else []
         return begun + [track.row.key for track in self._waiting]
 
@@ -91,12 +89,13 @@ class Batch:
         ``finish="length"``.
         """
         self._check_open()
-        if any(track.row.key == row.key for track in self._tracks()):
+        if row.key in self._tracks:
             raise UsageError(f"row {row.key}: a row of that key is already in the batch")
-        self._waiting.append(Track.of(row, self._forward))
-        if self._waiting[-1].lanes > self.slots:
-            self._waiting.pop()
+        track = Track.of(row, self._forward)
+        if track.lanes > self.slots:
             raise UsageError(f"row {row.key}: surprise needs 2 slots; this batch has {self.slots}")
+        self._tracks[row.key] = track
+        self._waiting.append(track)
 
     def set_strength(self, key: str, edit: int, strength: float) -> int:
         """Change an edit's strength in a row that waits or runs.
@@ -117,9 +116,7 @@ class Batch:
         return step
 
     def cancel(self, key: str) -> None:
-        """Take a row out; the next step announces it with ``finish="cancelled"``. UsageError when it is not
-        there.
-        """
+        """Take a row out; the next step announces it as ``cancelled``. UsageError when it is not there."""
         track = self._find(key)
         if track in self._waiting:
             self._waiting.remove(track)
@@ -131,11 +128,12 @@ class Batch:
             self._leave(track)
         nan = float("nan")
         self._announce.append(Emitted(key, len(track.tokens), -1, nan, None, nan, "cancelled"))
-        self._finished[key] = "cancelled"
+        self._end(track, "cancelled")
 
     def close(self) -> None:
         """Drop all rows and free the cache. The batch takes no rows afterwards."""
         self._waiting.clear()
+        self._tracks.clear()
         self._group, self._cache, self._arranged = None, None, None
         self._lanes.clear()
         self._announce.clear()
@@ -144,8 +142,7 @@ class Batch:
     # --- work ------------------------------------------------------------------------------------
 
     def step(self) -> list[Emitted]:
-        """One piece of work: a decode step of all running rows, or a chunk of a prefill. At most about half a
-        second.
+        """One decode step of all running rows, or one chunk of a prefill: at most about half a second.
 
         The two alternate while rows of both sorts are there. Returns what was emitted, in slot order; an
         empty list when a prefill goes on or there is nothing to do.
@@ -173,17 +170,18 @@ class Batch:
         """Rows to prefill next. A full batch waits until an eighth of its slots is free: a prefill of one row
         costs about as much as a decode step of all."""
         free = self.slots - len(self._lanes)
-        if self._lanes and free < min(self.slots // 8, sum(track.lanes for track in self._waiting)):
+        if self._lanes and free < min(self.slots // 8, len(self._waiting)):
             return None
         return form_group(self._waiting, free, self._forward, alone=not self._lanes)
 
     def _shrink(self, error: torch.OutOfMemoryError) -> None:
         """The device is out of memory: free the cache, halve the slots, and let all rows wait again.
 
-        They are prefilled anew, answers so far included, so nothing is emitted twice or lost. JobFailed when a row
-        fails alone in a batch that has room for no other.
+        They are prefilled anew, answers so far included, so nothing is emitted twice or lost. JobFailed when
+        a row fails alone in a batch that has room for no other.
         """
-        inside = [track for track in self._tracks() if track not in self._waiting]
+        inside = [lane.track for lane in self._lanes if not lane.shadow]
+        inside += self._group.tracks() if self._group else []
         if self.slots <= sum(track.lanes for track in inside[:1]) and len(inside) <= 1:
             length = len(inside[0].ids) if inside else 0
             raise JobFailed(
@@ -232,15 +230,16 @@ class Batch:
         picked = pick(self._forward.logits(hidden), now.chooser, now.lanes, now.main)
         now.tokens = picked.tokens
         emitted = [self._advance(lane.track, picked.of(lane.track)) for lane in now.lanes if not lane.shadow]
-        for emission in emitted:
-            if emission.finish:
-                self._leave(self._find(emission.key))
+        ended = {emission.key for emission in emitted if emission.finish}
+        for lane in now.lanes:
+            if not lane.shadow and lane.track.row.key in ended:
+                self._leave(lane.track)
         return emitted
 
     def _advance(self, track: Track, emission: Emitted) -> Emitted:
         track.tokens.append(emission.token)
         if emission.finish:
-            self._finished[track.row.key] = emission.finish
+            self._end(track, emission.finish)
         return emission
 
     # --- lanes -----------------------------------------------------------------------------------
@@ -258,9 +257,7 @@ class Batch:
         self._arranged = None
 
     def _leave(self, track: Track) -> None:
-        """Free the row's slots: the last lane moves into each hole, so that the lanes in use stay the first
-        ones.
-        """
+        """Free the row's slots: the last lane moves into each hole, so the lanes in use stay the first."""
         for index in reversed([i for i, lane in enumerate(self._lanes) if lane.track is track]):
             moved = self._lanes.pop()
             if index < len(self._lanes):
@@ -293,15 +290,15 @@ class Batch:
 
     # --- finding ---------------------------------------------------------------------------------
 
-    def _tracks(self) -> list[Track]:
-        running = [lane.track for lane in self._lanes if not lane.shadow]
-        return running + (self._group.tracks() if self._group else []) + list(self._waiting)
+    def _end(self, track: Track, finish: Finish) -> None:
+        del self._tracks[track.row.key]
+        self._finished[track.row.key] = finish
 
     def _find(self, key: str) -> Track:
-        for track in self._tracks():
-            if track.row.key == key:
-                return track
-        raise UsageError(f"row {key}: not in the batch; it has ended or was never added")
+        track = self._tracks.get(key)
+        if track is None:
+            raise UsageError(f"row {key}: not in the batch; it has ended or was never added")
+        return track
 
     def _check_open(self) -> None:
         if self._closed:

@@ -23,8 +23,8 @@ GRAIN = 64
 class Write:
     """What the next forward pass writes: lanes [0, lanes), and for each the positions it processes.
 
-    ``positions`` is None when every lane writes the same positions [start, start + n) (a prefill); else it holds
-    one position a lane. ``length`` positions are read back.
+    ``positions`` is None when every lane writes the same positions [start, start + n) (a prefill); else it
+    holds one position a lane. ``length`` positions are read back.
     """
 
     lanes: int = 0
@@ -38,7 +38,7 @@ class Write:
         self._lines.clear()
 
     def lines(self, heads: int, capacity: int, device: torch.device) -> torch.Tensor:
-        """Where each lane and head writes in a buffer flattened to [slots * heads * capacity]; kept for the pass."""
+        """Where each lane and head writes in a buffer flattened to [slots * heads * capacity]."""
         found = self._lines.get((heads, capacity, device))
         if found is None:
             assert self.positions is not None
@@ -104,8 +104,10 @@ class KeyValueSlots(CacheLayerMixin):
         if self.keys is None or self.values is None:
             self.lazy_initialization(other.keys, other.values)
         assert self.keys is not None and self.values is not None
-        self.keys[lane, :, :length] = other.keys[index, :, :length]
-        self.values[lane, :, :length] = other.values[index, :, :length]
+        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            mine[lane, :, :length] = theirs[index, :, :length]
+            # Masked positions are multiplied by 0, which does not cancel an earlier row's infinities.
+            mine[lane, :, length:] = 0
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.write.length, 0
@@ -204,7 +206,8 @@ class SlotCache(Cache):
     def aim_step(self, positions: torch.Tensor, last: int) -> None:
         """The next pass processes ``positions[i]`` in lane i; ``last`` is the largest of them.
 
-        Positions are read eight at a time, as attention kernels like it; the mask hides those beyond a lane's own.
+        Positions are read eight at a time, as attention kernels like it; the mask hides those beyond a
+        lane's own.
         """
         self.write.aim(len(positions), last, -(-(last + 1) // 8) * 8, positions)
         for layer in self.slot_layers:
@@ -212,12 +215,12 @@ class SlotCache(Cache):
                 layer.lend()
 
     def take(self, lane: int, other: SlotCache, index: int, length: int) -> None:
-        """Copy ``length`` positions of lane ``index`` of ``other`` (perhaps this same cache) into ``lane``."""
+        """Copy ``length`` positions of lane ``index`` of ``other`` (perhaps this cache) into ``lane``."""
         for layer, source in zip(self.slot_layers, other.slot_layers, strict=True):
             layer.take(lane, source, index, length)  # type: ignore[arg-type]
 
     def fit(self, length: int, lanes: int, limit: int) -> None:
-        """Make room for ``length`` positions a lane, of at most ``limit``, keeping the first ``lanes`` lanes."""
+        """Make room for ``length`` positions a lane, at most ``limit``; the first ``lanes`` lanes stay."""
         if length > self.capacity:
             grown = min(max(length, self.capacity * 3 // 2), limit)
             self.resize(self.slots, grown, lanes)

@@ -1,6 +1,4 @@
-"""Readings: hidden states at many sites, pooled inside the forward pass and copied to the host once a
-pass.
-"""
+"""Readings: hidden states at many sites, pooled inside the forward pass, copied to the host once."""
 
 from __future__ import annotations
 
@@ -62,9 +60,7 @@ class RefNorm:
 
 
 def selected(row: Tokens, where: Where) -> list[int]:
-    """The positions of prompt and answer that ``where`` selects, ascending; UsageError when there are
-    none.
-    """
+    """The positions that ``where`` selects in prompt and answer, ascending; UsageError for none."""
     answer = len(getattr(row, "answer", ()))
     mask = where.prompt_mask(len(row.ids), row.content)
     mask += [where.generated_at(step, len(row.ids)) for step in range(answer)]

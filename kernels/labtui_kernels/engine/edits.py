@@ -30,9 +30,7 @@ def orthonormal(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def check_site(edit: Edit, shape: ModelShape) -> None:
-    """Raise UsageError unless the edit's site is one of the language model's and its vectors have its
-    width.
-    """
+    """Raise UsageError unless the language model has the edit's site, with the width of its vectors."""
     site = edit.site
     if site.tower != "llm":
         raise UsageError(f"edit at {site}: only sites of the language model (llm...) can be edited here")
@@ -45,9 +43,7 @@ def check_site(edit: Edit, shape: ModelShape) -> None:
 
 
 class RowEdits:
-    """The edits of one row: prepared vectors, prompt masks, and the strengths with their changes over
-    time.
-    """
+    """The edits of one row: prepared vectors, prompt masks, strengths and their changes over time."""
 
     def __init__(self, row: Row, shape: ModelShape, device: torch.device) -> None:
         self.row = row
@@ -83,29 +79,36 @@ class RowEdits:
                 value = changed
         return value
 
-    def coefficient(self, edit: int, position: int) -> float:
-        """The coefficient of an edit at one absolute position (0 = the first prompt token)."""
+    def applies(self, edit: int, position: int) -> bool:
+        """Whether an edit is in force at an absolute position (0 is the first prompt token)."""
         step = position - self.prompt_len
         if step < 0:
-            return float(self.masks[edit][position]) * self.strength(edit, 0)
-        if self.row.edits[edit].where.generated_at(step, self.prompt_len):
-            return self.strength(edit, step + 1)
-        return 0.0
+            return bool(self.masks[edit][position])
+        return self.row.edits[edit].where.generated_at(step, self.prompt_len)
 
-    def coefficients(self, edit: int, start: int, stop: int) -> np.ndarray:
-        """Coefficients at the positions [start, stop), float32."""
-        known = self.masks[edit][start : min(stop, self.prompt_len)] * np.float32(self.strength(edit, 0))
-        later = [self.coefficient(edit, position) for position in range(max(start, self.prompt_len), stop)]
-        return np.concatenate([known, np.asarray(later, dtype=np.float32)]) if later else known
+    def span(self, edit: int, start: int, stop: int) -> tuple[np.ndarray, bool]:
+        """Coefficients at [start, stop), float32, and whether the edit is in force at any of them."""
+        known = self.masks[edit][start : min(stop, self.prompt_len)]
+        later = range(max(start, self.prompt_len), stop)
+        applied = [self.applies(edit, position) for position in later]
+        values = [
+            self.strength(edit, position - self.prompt_len + 1) if on else 0.0
+            for position, on in zip(later, applied, strict=True)
+        ]
+        known_values = known * np.float32(self.strength(edit, 0))
+        coefficients = np.concatenate([known_values, np.asarray(values, dtype=np.float32)])
+        return coefficients, bool(known.any()) or any(applied)
 
     def prompt_signature(self) -> tuple[object, ...]:
-        """Equal for two rows only if their edits do the same to a prompt of the same ids."""
+        """Equal for two rows only if their edits do the same to a prompt of the same ids.
+
+        An edit of strength 0 counts: a control row goes through the same motions as the rows it controls.
+        """
         parts = []
         for index, (edit, mask) in enumerate(zip(self.row.edits, self.masks, strict=True)):
-            strength = self.strength(index, 0)
-            if strength and mask.any():
+            if mask.any():
                 held = (edit.vectors.data_ptr(), edit.vectors.shape, edit.vectors.stride())
-                parts.append((edit.site, edit.op, held, strength, mask.tobytes()))
+                parts.append((edit.site, edit.op, held, self.strength(index, 0), mask.tobytes()))
         return tuple(parts)
 
 
@@ -117,15 +120,14 @@ def _matrix(edit: Edit) -> torch.Tensor:
 
 @dataclass(eq=False)
 class Stage:
-    """One operation at one site for all lanes of a batch: at most one edit a lane, coefficient 0 for the
-    others.
+    """One operation at one site for all lanes of a batch: at most one edit a lane, coefficient 0 elsewhere.
+
+    A member is (lane, the row's edits, edit index). ``active`` says whether one is in force in the next pass.
     """
 
     op: Op
     lanes: int
-    members: list[tuple[int, RowEdits, int]] = field(
-        default_factory=list
-    )  # (lane, the row's edits, edit index)
+    members: list[tuple[int, RowEdits, int]] = field(default_factory=list)
     vectors: torch.Tensor | None = None  # [lanes, k, d] float32
     coefficients: torch.Tensor | None = None  # [lanes, positions, 1] float32
     active: bool = False
@@ -141,17 +143,13 @@ class Stage:
         self.vectors = vectors
 
     def aim(self, starts: Sequence[int], stops: Sequence[int], positions: int) -> None:
-        """Set the coefficients for lane i's positions [starts[i], stops[i]), padded with 0 to
-        ``positions``.
-        """
+        """Set the coefficients for positions [starts[i], stops[i]) of lane i, padded to ``positions``."""
         table = np.zeros((self.lanes, positions, 1), dtype=np.float32)
+        self.active = False
         for lane, edits, index in self.members:
-            if positions == 1:
-                table[lane, 0, 0] = edits.coefficient(index, starts[lane])
-            else:
-                span = edits.coefficients(index, starts[lane], stops[lane])
-                table[lane, : len(span), 0] = span
-        self.active = bool(table.any())
+            span, applied = edits.span(index, starts[lane], stops[lane])
+            table[lane, : len(span), 0] = span
+            self.active |= applied
         if self.active:
             assert self.vectors is not None
             self.coefficients = torch.from_numpy(table).to(self.vectors.device)

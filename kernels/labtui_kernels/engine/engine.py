@@ -73,9 +73,7 @@ class Engine:
         return reading.capture_parts(self.forward, rows, sites, pooling, where, edits)
 
     def score(self, rows: Sequence[Row]) -> list[list[Emitted]]:
-        """What the model says of the rows' ``forced`` tokens, edits and knobs in place: one Emitted a
-        token.
-        """
+        """What the model says of the rows' ``forced`` tokens, edits and knobs in place."""
         return score.score(self.forward, rows)
 
     def score_parts(self, rows: Sequence[Row]) -> Iterator[dict[int, list[Emitted]]]:
@@ -94,9 +92,7 @@ class Engine:
         return score.divergence_parts(self.forward, rows)
 
     def reference_norms(self, rows: Sequence[Tokens], sites: Sequence[Site]) -> dict[Site, RefNorm]:
-        """Norms of the hidden state at each site over (neutral) prompts; their ``content`` marks are
-        needed.
-        """
+        """Norms of the hidden state at each site over (neutral) prompts, which need ``content`` marks."""
         return reading.reference_norms(self.forward, rows, sites)
 
     def audit(self, deep: bool = False) -> Audit:
@@ -107,3 +103,7 @@ class Engine:
         """Remember the parameters as they are now, in place of the baseline taken after the first pass."""
         self.forward.after_first_pass = None
         self._auditor.take_baseline(deep)
+
+    def close(self) -> None:
+        """Take the engine's hooks off the model. Its batches must not be stepped afterwards."""
+        self.forward.hooks.remove()

@@ -39,8 +39,8 @@ class Pace:
 class Forward:
     """The decoder and the head of one model, called with our cache, masks and positions.
 
-    Attention masks are additive, ``[lanes or 1, 1, queries, keys]`` in the model's dtype, which every
-    attention implementation but the flash ones takes as it is.
+    Attention masks are additive, ``[lanes or 1, 1, queries, keys]`` in the dtype of the residual stream,
+    which every attention implementation but the flash ones takes as it is.
     """
 
     def __init__(self, loaded: Any, chunk_tokens: int | None = None) -> None:
@@ -60,7 +60,7 @@ class Forward:
         self.hybrid = "linear_attention" in self.layer_types
         self.vocab = int(config.vocab_size)
         self.context_length = int(config.max_position_embeddings)
-        self.dtype = next(iter(self.decoder.parameters())).dtype if model.dtype is None else model.dtype
+        self.dtype: torch.dtype = family.embed(model).weight.dtype
         self.hooks = Hooks(model, family, self.shape.blocks)
         self.pace = Pace(fixed=chunk_tokens)
         self.after_first_pass: Callable[[], None] | None = None
@@ -69,8 +69,7 @@ class Forward:
         return SlotCache(self.layer_types, slots, min(capacity, self.context_length))
 
     def span(self, ids: torch.Tensor, start: int, cache: SlotCache | None, context: Context) -> torch.Tensor:
-        """Process ``ids`` [lanes, n] at positions start.. of every lane; hidden states after the norm [lanes,
-        n, d].
+        """Process ``ids`` [lanes, n] at positions start.. of every lane: normed hidden states [lanes, n, d].
 
         Rows shorter than n are padded on the right: what comes after a row's end never reaches what is
         before. Without a cache ``start`` must be 0.
@@ -78,6 +77,9 @@ class Forward:
         lanes, n = ids.shape
         if cache is not None:
             cache.aim_span(lanes, start, start + n)
+        if start == 0:
+            # Plain causal attention needs no mask of ours, and without one the kernels skip half the work.
+            return self._run(ids, None, None, cache, context)
         positions = torch.arange(start, start + n, device=self.device)
         keys = torch.arange(start + n, device=self.device)
         return self._run(ids, positions[None], self._masks(positions[None], keys), cache, context)
@@ -85,9 +87,7 @@ class Forward:
     def step(
         self, ids: torch.Tensor, positions: torch.Tensor, last: int, cache: SlotCache, context: Context
     ) -> torch.Tensor:
-        """Process one token a lane: ``ids`` and ``positions`` [lanes]; hidden states after the norm [lanes,
-        d].
-        """
+        """Process one token a lane: ``ids`` and ``positions`` [lanes]; normed hidden states [lanes, d]."""
         cache.aim_step(positions, last)
         keys = torch.arange(cache.write.length, device=self.device)
         column = positions[:, None]
@@ -126,7 +126,7 @@ class Forward:
     def _run(
         self,
         ids: torch.Tensor,
-        positions: torch.Tensor,
+        positions: torch.Tensor | None,
         masks: Any,
         cache: SlotCache | None,
         context: Context,

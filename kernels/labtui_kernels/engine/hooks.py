@@ -68,6 +68,13 @@ class Hooks:
         """The handles in use, each once."""
         return list({id(handle): handle for handle in self.placed.values()}.values())
 
+    def remove(self) -> None:
+        """Take all hooks off the model."""
+        for handle in self.handles():
+            handle.remove()
+        self.placed.clear()
+        self.functions.clear()
+
     def check(self) -> list[tuple[Site, bool]]:
         """For every site in use, whether its hook is still where it was put."""
         found = []

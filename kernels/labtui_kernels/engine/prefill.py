@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 
@@ -13,6 +14,7 @@ from .forward import Forward
 from .hooks import Context
 from .tracks import Lane, Track
 
+_LOOKAHEAD = 4  # waiting rows looked at for each free slot
 _WASTE = 1.25  # padded tokens of a group over its real ones, at most
 
 
@@ -85,10 +87,10 @@ class Group:
 
 
 def form_group(waiting: deque[Track], free: int, forward: Forward, alone: bool) -> Group | None:
-    """Take rows from the front of ``waiting`` that fit into ``free`` slots and one chunk, or a single long one.
+    """Take rows from the front of ``waiting`` that fit into ``free`` slots and one chunk, or one long row.
 
-    Rows that do not fit beside the first one stay where they are. None when the first row finds no slots; when
-    the batch is otherwise empty (``alone``) it is given what it needs.
+    Rows that do not fit beside the first one stay where they are. None when the first row finds no slots;
+    when the batch is otherwise empty (``alone``) it is given what it needs.
     """
     if not waiting or (waiting[0].lanes > free and not alone):
         return None
@@ -97,7 +99,7 @@ def form_group(waiting: deque[Track], free: int, forward: Forward, alone: bool) 
     entries: list[Entry] = []
     takers: list[tuple[Track, list[int]]] = []
     first = len(waiting[0].ids)
-    for track in list(waiting):
+    for track in list(islice(waiting, _LOOKAHEAD * free)):
         if track.lanes > free:
             break
         wanted = [_signature(track, shadow=lane.shadow) for lane in track.as_lanes()]

@@ -50,9 +50,9 @@ def score(forward: Forward, rows: Sequence[Row]) -> list[list[Emitted]]:
 def divergence_parts(forward: Forward, rows: Sequence[Row]) -> Iterator[dict[int, list[float]]]:
     """KL(steered ‖ unsteered) in nats at each forced token of each row, teacher-forced, pass by pass.
 
-    Entry i is the divergence of the two distributions from which token i is drawn, over the whole vocabulary, at
-    temperature 1. A row without edits gives zeros. Rows of one prompt and equal forced tokens share the unsteered
-    pass. An empty part means that no row is complete yet.
+    Entry i is the divergence of the two distributions from which token i is drawn, over the whole
+    vocabulary, at temperature 1. A row without edits gives zeros. Rows of one prompt and equal forced tokens
+    share the unsteered pass. An empty part means that no row is complete yet.
     """
     for index, row in enumerate(rows):
         _check(row, index, forward)

@@ -123,3 +123,12 @@ def test_a_swapped_parameter_is_caught_and_a_new_baseline_forgives() -> None:
 def test_without_a_pass_there_is_no_baseline() -> None:
     audit = Engine(tiny("qwen2")).audit()
     assert audit.ok and "no baseline" in audit.detail
+
+
+def test_a_closed_engine_leaves_no_hooks() -> None:
+    engine = worked()
+    engine.close()
+    again = Engine(engine.loaded)
+    run(again.batch(), [Row(key="a", ids=(1, 2), max_new_tokens=2)])
+    audit = again.audit()
+    assert audit.ok and audit.handles == audit.expected == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from labtui_artifacts.errors import JobFailed, UsageError
 from labtui_kernels.engine import Edit, Engine, Row, Sampling
 from labtui_kernels.lang.positions import parse_where
 from labtui_kernels.lang.sites import Site
-from tests.support.tiny import tiny
+from tests.support.tiny import TEXT_FAMILIES, tiny
 
 from .driving import drain, prompt, run, tokens, vector
 from .reference import greedy, logits, site
@@ -201,6 +203,41 @@ def test_zero_strength_through_the_live_buffer_equals_plain() -> None:
     assert [e.logprob for e in results["zero"]] == pytest.approx(
         [e.logprob for e in results["plain"]], abs=1e-5
     )
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+def test_half_precision(family: str) -> None:
+    """In bfloat16 an α=0 row beside the plain row of its prompt gives its tokens and numbers, bit for bit."""
+    loaded = tiny(family)
+    loaded.model.to(torch.bfloat16)
+    zero = Edit(site("llm.1.out"), "add", vector(48, 1), 0.0)
+    busy = Edit(site("llm.1.out"), "add", vector(48, 1), 3.0)
+    rows = [
+        Row(key="plain", ids=prompt(12, 3), max_new_tokens=8),
+        Row(key="zero", ids=prompt(12, 3), edits=(zero,), max_new_tokens=8),
+        Row(key="busy", ids=prompt(12, 3), edits=(busy,), max_new_tokens=8, surprise=True),
+    ]
+    results = run(Engine(loaded).batch(), rows)
+    plain, zeroed = results["plain"], results["zero"]
+    assert [(e.token, e.logprob) for e in plain] == [(e.token, e.logprob) for e in zeroed]
+    assert len(results["busy"]) == 8
+
+
+def test_a_row_that_overflows_hurts_only_itself() -> None:
+    """Not its neighbours, and not the row that gets its slot while a longer neighbour still runs."""
+    loaded = tiny("qwen3")
+    huge = Edit(site("llm.1.out"), "add", vector(48, 1, norm=300.0), 3e38)
+    sane = [
+        Row(key="beside", ids=prompt(9, 2), max_new_tokens=30),
+        Row(key="after", ids=(5, 6), max_new_tokens=9),
+    ]
+    for sampling in (Sampling(), Sampling(1.0, top_p=0.9, top_k=5)):
+        mad = Row(key="mad", ids=prompt(20, 1), edits=(huge,), max_new_tokens=6, sampling=sampling)
+        results = run(Engine(loaded).batch(slots=2), [mad, *sane])
+        for row in sane:
+            assert tokens(results[row.key]) == greedy(loaded.model, row)[0]
+        assert len(results["mad"]) == 6
+        assert all(0 <= each.token < 1000 and math.isnan(each.logprob) for each in results["mad"])
 
 
 @pytest.mark.parametrize("call", [3, 6, 9])

@@ -7,6 +7,7 @@ import torch
 
 from labtui_artifacts.errors import UsageError
 from labtui_kernels.engine import Engine, Row
+from labtui_kernels.engine.cache import RecurrentSlots
 from labtui_kernels.engine.memory import KEEP, bytes_per_slot, free_bytes
 from tests.support.tiny import TEXT_FAMILIES, tiny
 
@@ -27,7 +28,7 @@ def test_the_estimate_equals_the_buffers(family: str, dtype: torch.dtype) -> Non
     assert cache is not None and cache.capacity == 128
     held = 0
     for layer in cache.slot_layers:
-        parts = layer.state() if hasattr(layer, "state") else (layer.keys, layer.values)
+        parts = layer.state() if isinstance(layer, RecurrentSlots) else (layer.keys, layer.values)
         held += sum(part.numel() * part.element_size() for part in parts)  # type: ignore[union-attr]
     logits = 3 * 4 * engine.forward.vocab
     assert bytes_per_slot(engine.forward, 128) - logits == held / 3

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import DynamicCache
 
 from labtui_kernels.engine import Edit, Engine, Row
+from labtui_kernels.engine.cache import RecurrentSlots
+from labtui_kernels.engine.forward import CHUNK_SECONDS, Pace
 from labtui_kernels.lang.positions import parse_where
 from tests.support.tiny import TEXT_FAMILIES, tiny
 
@@ -106,18 +110,57 @@ def test_recurrent_states_in_slots(family: str) -> None:
     assert batch._cache is not None
     for lane, key in enumerate(batch.running):
         ids = [*rows[int(key)].ids, *seen[key][:-1]]
-        own = DynamicCache(config=loaded.model.config)
+        own: Any = DynamicCache(config=loaded.model.config)
         with torch.no_grad():
             loaded.model(input_ids=torch.tensor([ids[:2]]), past_key_values=own, use_cache=True)
             for token in ids[2:]:
                 loaded.model(input_ids=torch.tensor([[token]]), past_key_values=own, use_cache=True)
         for layer, theirs in zip(batch._cache.slot_layers, own.layers, strict=True):
-            if hasattr(theirs, "recurrent_states"):
-                conv, recurrent = layer.state()  # type: ignore[union-attr]
-                torch.testing.assert_close(conv[lane], theirs.conv_states[0][0], atol=3e-3, rtol=1e-3)
-                torch.testing.assert_close(
-                    recurrent[lane], theirs.recurrent_states[0][0], atol=3e-3, rtol=1e-3
-                )
+            if isinstance(layer, RecurrentSlots):
+                pairs = zip(layer.state(), (theirs.conv_states[0], theirs.recurrent_states[0]), strict=True)
+                for ours, other in pairs:
+                    torch.testing.assert_close(ours[lane], other[0], atol=3e-3, rtol=1e-3)
             else:
-                keys = layer.keys[lane, :, : len(ids)]  # type: ignore[union-attr]
+                assert layer.keys is not None
+                keys = layer.keys[lane, :, : len(ids)]
                 torch.testing.assert_close(keys, theirs.keys[0], atol=3e-3, rtol=1e-3)
+
+
+def test_the_pace_follows_what_chunks_cost() -> None:
+    pace = Pace()
+    first = pace.tokens
+    pace.learn(first, CHUNK_SECONDS / 10)
+    assert pace.tokens == 2 * first  # cheap: twice as much, not ten times, after one look
+    pace.learn(10, CHUNK_SECONDS / 2)
+    assert pace.tokens == 2 * first  # a small chunk is mostly overhead and lowers nothing
+    pace.learn(2 * first, CHUNK_SECONDS * 4)
+    assert pace.tokens == first // 2
+    for _ in range(20):
+        pace.learn(pace.tokens, 10.0)
+    assert pace.tokens == 16
+    fixed = Pace(fixed=7)
+    fixed.learn(7, 10.0)
+    assert fixed.tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0}),
+        ("qwen2_moe", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}),
+        ("qwen3_moe", {"use_sliding_window": True, "sliding_window": 8}),
+    ],
+)
+def test_sliding_windows(family: str, config: dict[str, Any]) -> None:
+    """Families that can use a window in some or all blocks: the slots keep every position, the mask hides the
+    old.
+    """
+    loaded = tiny(family, **config)
+    rows = [Row(key=str(n), ids=prompt(length, n), max_new_tokens=12) for n, length in enumerate((3, 30, 21))]
+    for chunk in (None, 8):
+        results = run(Engine(loaded, chunk_tokens=chunk).batch(slots=2), rows)
+        for row in rows:
+            assert tokens(results[row.key]) == greedy(loaded.model, row)[0], (chunk, row.key)
+    plain = tiny(family)
+    assert greedy(plain.model, rows[1])[0] != greedy(loaded.model, rows[1])[0]  # the window matters here
