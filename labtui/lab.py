@@ -274,7 +274,7 @@ class Lab:
         return self.core.state.model or {}
 
     def direction(self, name: str, **fields: Any) -> Direction:
-        """Make a direction from a bundled ``style``, or ``positive`` and ``negative``; ``sites``, ``method``...
+        """Make a direction from a bundled ``style``, or ``positive`` and ``negative``.
 
         Without fields, the stored direction of that name.
         """

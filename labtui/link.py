@@ -49,6 +49,7 @@ class Connection:
         """Close, and end the command behind it."""
         with contextlib.suppress(OSError, RuntimeError):
             self._writer.close()
+            await asyncio.wait_for(self._writer.wait_closed(), 1.0)
         process = self._process
         if process is None:
             return

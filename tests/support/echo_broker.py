@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 import msgspec
-from labtui_kernels.broker import config, daemon, supervisor, writer
+from labtui_kernels.broker import config, daemon, keeper, supervisor, writer
 from labtui_sessions import journal
 
 supervisor.COMMAND = [sys.executable, str(Path(__file__).with_name("echo_worker.py"))]
+keeper.build_id = lambda: "echo"  # the working tree may change while tests run
 if delay := float(os.environ.get("LABTUI_SYNC", "0")):
     honest = writer.fsync
 

@@ -132,6 +132,5 @@ if __name__ == "__main__":
     recipes.recipe = EchoRecipe
     sys.modules["labtui_kernels.engine"] = SimpleNamespace(Engine=engine)  # type: ignore[assignment]
     loop.Loop._free_memory = lambda self, error: None  # type: ignore[method-assign]
-    if os.environ.get("LABTUI_ECHO_BUILD"):
-        main.build_id = lambda: os.environ["LABTUI_ECHO_BUILD"]
+    main.build_id = lambda: os.environ.get("LABTUI_ECHO_BUILD") or "echo"
     main.main(sys.argv[1:])

@@ -163,6 +163,7 @@ class Client:
         except LabError as error:
             info = protocol.ErrorInfo(error.exit_code, str(error))
             reply = protocol.encode(protocol.Reply(request.id, False, None, info))
+        self._broker.sessions.announce()  # the events that a request caused come before its answer
         self._put(reply, droppable=False)
 
     async def _keep_alive(self) -> None:

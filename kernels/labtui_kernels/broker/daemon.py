@@ -99,7 +99,7 @@ def main(arguments: list[str]) -> None:
         tell(report, Boot(False, error.exit_code, str(error)))
         return
     if restart:
-        start_again(name)
+        start_again(sys.orig_argv[: -len(arguments)], name)
 
 
 def detach() -> None:
@@ -158,14 +158,14 @@ def serve(record: Record, report: int | None) -> bool:
         log.close()
 
 
-def start_again(name: str) -> None:
-    """Replace this process by a broker of the code that is on disk now."""
+def start_again(command: list[str], name: str) -> None:
+    """Replace this process by a broker of the code that is on disk now, run by the same ``command``."""
     count = int(os.environ.get(RESTARTS, "0")) + 1
     if count > MAX_RESTARTS:
         print(f"kernel {name}: labtui keeps changing under it; start it again", file=sys.stderr)
         return
     os.environ[RESTARTS] = str(count)
-    os.execv(sys.executable, [sys.executable, "-m", MODULE, name])
+    os.execv(sys.executable, [*command, name])
 
 
 if __name__ == "__main__":

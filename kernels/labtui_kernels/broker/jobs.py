@@ -22,8 +22,8 @@ BATCH = "batch"
 class Job:
     """A job that is not finished.
 
-    ``sent``: the worker has it. ``losses`` counts since its last committed cell. ``wish`` is what the worker was
-    asked to do with it (``pause``, ``resume``, ``cancel``) and has not done yet.
+    ``sent``: the worker has it. ``losses`` counts since its last committed cell. ``wish`` is what the worker
+    was asked to do with it (``pause``, ``resume``, ``cancel``) and has not done yet.
     """
 
     id: str

@@ -265,7 +265,7 @@ class Keeper:
     def dispatch(self) -> None:
         """Give the worker what it should do now."""
         broker = self._broker
-        if not self.ready or self.worker is None or self._stopping or broker.sessions.stalled:
+        if not self.ready or self.worker is None or broker.draining or broker.sessions.stalled:
             return
         for job in broker.jobs.next():
             job.sent = True
@@ -277,7 +277,7 @@ class Keeper:
 
     def show_state(self) -> None:
         """``busy`` while a job runs, else ``ready``; other states are set where they arise."""
-        if not self.ready or self._stopping or self.failure is not None:
+        if not self.ready or self._broker.draining or self.failure is not None:
             return
         state = "busy" if self._broker.jobs.running() else "ready"
         if self._broker.state != state:

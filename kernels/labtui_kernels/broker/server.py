@@ -112,14 +112,19 @@ class Broker:
         except OSError as error:
             self.log.write("record.failed", level="error", error=str(error))
 
+    @property
+    def draining(self) -> bool:
+        """The kernel has begun to stop."""
+        return self._stopping.is_set()
+
     def stop(self, *, force: bool = False, restart: bool = False, reason: str = "") -> None:
         """Begin to stop: running jobs stand still at their next step and go on at the next start."""
         self._forced = self._forced or force
         self._restart = self._restart or restart
         if not self._stopping.is_set():
             self.log.write("stopping", reason=reason, force=force)
-            self.set_state("draining", reason)
             self._stopping.set()
+            self.set_state("draining", reason)
 
     async def _shut_down(self) -> None:
         await self.keeper.stop(0.0 if self._forced else self.limits.quit_grace)
@@ -215,6 +220,8 @@ class Broker:
 
     def set_state(self, state: str, detail: str = "", progress: float | None = None) -> None:
         """A new state, journalled in the current session and told to every client."""
+        if self.draining and state not in ("draining", "stopping"):
+            return  # what the worker still says does not change that it ends
         changed = (state, detail) != (self.state, self.detail)
         self.state, self.detail, self.progress = state, detail, progress
         live = self.sessions.current

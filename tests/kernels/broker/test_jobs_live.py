@@ -108,7 +108,7 @@ async def test_a_failing_job_says_why_and_a_dirty_audit_fails_it_and_replaces_th
 async def test_a_bad_spec_is_refused_at_the_door() -> None:
     kernels.start()
     lab = await kernels.ready()
-    with pytest.raises(UsageError, match="promt.*prompt"):
+    with pytest.raises(UsageError, match=r"promt.*prompt"):
         await lab.request("submit", spec={"kind": "generate", "promt": "x"})
     with pytest.raises(UsageError, match="speed"):
         await lab.request("submit", spec=kernels.sweep("a"), speed=3)
