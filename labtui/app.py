@@ -6,6 +6,7 @@ It holds no experiment and no model: closing it, or losing its terminal, changes
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -88,9 +89,11 @@ class LabApp(AppActions, App[None]):
         self.details: dict[str, dict[str, Any]] = {}
         self.references: dict[str, float] = {}
         self.wanted_direction = ""
+        self._was_up = True
+        self._mine = contextvars.copy_context()
         self._asked: set[str] = set()
         self._first, self._wanted_theme = first, theme
-        self.pump = Pump(self._paint, self.set_timer, Rates.suited(low_bandwidth=low_bandwidth))
+        self.pump = Pump(self._paint, self._later, Rates.suited(low_bandwidth=low_bandwidth))
         for ours in themes.OURS:
             self.register_theme(ours)
         if low_bandwidth:
@@ -120,6 +123,7 @@ class LabApp(AppActions, App[None]):
         return themes.derived(self.current_theme)
 
     def on_mount(self) -> None:
+        self._mine = contextvars.copy_context()
         system = self.console.color_system
         self.theme = self._wanted_theme or themes.for_terminal(system)
         self._listen_to_signals()
@@ -148,7 +152,15 @@ class LabApp(AppActions, App[None]):
         if self.kernel is not None and not self.kernel.link.up and not self.frozen:
             self.pump.changed()
 
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        """A timer of this app, also when it is set from a task of the kernel's client."""
+        self._mine.copy().run(self.set_timer, seconds, call)
+
     def _paint(self, charts: bool) -> None:
+        up = self.kernel is not None and self.kernel.link.up
+        if up and not self._was_up:  # another broker may answer now, so what the last one said is asked again
+            self.details.clear()
+        self._was_up = up
         screen = self.lab_screen
         if screen is not None:
             screen.paint(self.source, charts)
@@ -244,18 +256,27 @@ class LabApp(AppActions, App[None]):
         self.action_show_screen("sweep" if job.kind == "sweep" else "steer")
 
     def want_detail(self, name: str) -> None:
-        """Ask once for an artifact's details; the pickers show them when they come."""
-        if not name or name in self.details or name in self._asked or not self.live:
+        """Ask for an artifact's details, once for each time it was saved."""
+        artifact = self.kernel.state.artifacts.get(name) if self.kernel is not None else None
+        if artifact is None or not self.live or name in self._asked:
+            return
+        stamp = artifact.t
+        if self.details.get(name, {}).get("stamp") == stamp:
             return
         self._asked.add(name)
 
+        async def work(kernel: Kernel) -> Any:
+            try:
+                return await kernel.request("artifact.show", name=name)
+            finally:
+                self._asked.discard(name)
+
         def then(answer: Any) -> None:
-            self._asked.discard(name)
             if isinstance(answer, dict):
-                self.details[name] = detail_of(answer)
+                self.details[name] = {**detail_of(answer), "stamp": stamp}
                 self.pump.changed()
 
-        self.ask(lambda kernel: kernel.request("artifact.show", name=name), then, group=f"detail:{name}")
+        self.ask(work, then, group=f"detail:{name}")
 
     # -- palette --------------------------------------------------------------------------------------
 

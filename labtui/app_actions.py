@@ -98,13 +98,11 @@ class AppActions:
         def save(values: Values | None) -> None:
             if values is None:
                 return
-            path = str(Path(values["path"]).expanduser().absolute())
+            path = Path(values["path"]).expanduser().absolute()
             self.say(f"saving to {path}")
-            self.ask(
-                lambda kernel: kernel.request("session.save", path=path),
-                lambda answer: self.say(
-                    f"saved; replay it anywhere with: labtui replay {saved_path(answer, path)}"
-                ),
+            self.do(
+                lambda: self.lobby.save(kernel, path),
+                lambda _: self.say(f"saved; replay it anywhere with: labtui replay {path}"),
             )
 
         field = Field(
@@ -219,13 +217,6 @@ class AppActions:
         if self.kernel is None:
             self.action_show_screen("home")
         self.pump.now()
-
-
-def saved_path(answer: Any, asked: str) -> str:
-    """Where the kernel says that it saved the session."""
-    if isinstance(answer, dict):
-        return str(answer.get("path") or answer.get("file") or asked)
-    return asked
 
 
 def spec_text(data: dict[str, Any]) -> str:

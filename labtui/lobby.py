@@ -10,7 +10,7 @@ from typing import Any
 from labtui import config
 from labtui.client import AsyncLab
 from labtui.options import Target
-from labtui.projection import KernelCard, SessionCard, Start
+from labtui.projection import Kernel, KernelCard, SessionCard, Start
 from labtui.replaying import Player, open_player
 from labtui_artifacts import library, paths
 from labtui_artifacts.errors import LabError, Unreachable, from_code
@@ -21,6 +21,8 @@ MOST_SESSIONS = 200
 
 class LocalLobby:
     """This machine: the registry of kernels and the sessions in the home folder."""
+
+    via: str | None = None
 
     async def kernels(self) -> list[KernelCard]:
         """Every kernel that answers; one that does not answer in time is listed with why."""
@@ -91,6 +93,13 @@ class LocalLobby:
 
     async def connect(self, name: str) -> AsyncLab:
         return await AsyncLab.connect(name)
+
+    async def save(self, kernel: Kernel, path: Path) -> None:
+        """Fetch the kernel's session as one file, checked before it is put in place."""
+        from labtui.fetching import pull
+
+        target = Target(kernel.name, self.via)
+        await asyncio.to_thread(pull, kernel.state.id, path, target, replace=True)
 
     async def open(self, card: SessionCard) -> Player:
         """A replay of a session here, as far as its journal was when it was opened."""

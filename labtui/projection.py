@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from labtui_artifacts.errors import LabError, Unreachable
@@ -156,6 +157,10 @@ class Lobby(Protocol):
     async def connect(self, name: str) -> Kernel: ...
 
     async def open(self, card: SessionCard) -> Source: ...
+
+    async def save(self, kernel: Kernel, path: Path) -> None:
+        """Fetch the kernel's session as one file on this machine, in place of one that is there."""
+        ...
 
 
 @dataclass

@@ -112,6 +112,7 @@ class BaseScreen(Screen[None]):
         typing = isinstance(self.focused, (Input, TextArea))
         if typing:
             found = [a for a in found if a.anywhere or a.scope == "prompt"]
+        found.sort(key=lambda a: (scopes.index(a.scope), a.foot))
         return [*found, *(a for a in by_scope("app") if a.foot and (a.anywhere or not typing))]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -241,7 +242,7 @@ def badge(app: LabApp, state: SessionState | None) -> Badge:
     now = state.kernel.state or "starting"
     model = str((state.model or {}).get("name") or (state.model or {}).get("source") or "")
     text = " · ".join(part for part in (kernel.name, model if model != kernel.name else "", now) if part)
-    return Badge(GLYPHS.get(now, "●"), text, _STYLES.get(now, "$warning"))
+    return Badge(GLYPHS.get(now, "●"), text, _STYLES.get(now, "$warning"), f"{kernel.name} · {now}")
 
 
 def alarm(app: LabApp, state: SessionState | None) -> tuple[Content | str, str]:

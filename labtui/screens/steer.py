@@ -250,6 +250,8 @@ class Steer(SteerActions):
 
     def _project_arms(self, state: SessionState, job: JobView | None) -> None:
         plain, steered = arms(state, job.job) if job is not None else ([], [])
+        if job is not None and job.kind == "patch" and job.parent:
+            plain = arms(state, job.parent)[0]
         said = ""
         if job is not None and job.error:
             said = f"{job.status}: {job.error}"

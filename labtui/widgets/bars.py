@@ -15,11 +15,12 @@ from labtui.actions import SCREENS, Action
 
 @dataclass(frozen=True)
 class Badge:
-    """What the upper right corner says: a symbol, a text, and a style of the theme for both."""
+    """What the upper right corner says: a symbol, a text (and a shorter one), a style of the theme for both."""
 
     symbol: str = "○"
     text: str = "no kernel"
     style: str = "$lab-dim"
+    short: str = ""
 
 
 def fit(text: str, width: int) -> str:
@@ -56,7 +57,10 @@ class TopBar(Static):
             else:
                 parts += [" ", (str(number), "$accent"), (f" {title} ", "$lab-dim")]
         left = Content.assemble(*parts)
-        text = fit(self._badge.text, width - left.cell_length - 5)
+        text = self._badge.text
+        if Content(text).cell_length > width - left.cell_length - 5:
+            text = self._badge.short or text
+        text = fit(text, width - left.cell_length - 5)
         right = Content.assemble((f"{self._badge.symbol} ", self._badge.style), (text, self._badge.style))
         gap = max(1, width - left.cell_length - right.cell_length - 1)
         self.update(Content.assemble(left, " " * gap, right))

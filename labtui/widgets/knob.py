@@ -36,7 +36,7 @@ class Scale:
     def convert(self, strength: Strength, unit: Unit) -> Strength | None:
         """The same strength in another unit; None where a norm is not known."""
         value = self.all_units(strength)[UNITS.index(unit)]
-        return Strength(round(value, 4), unit) if value is not None else None
+        return Strength(float(f"{value:.4g}"), unit) if value is not None else None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from textual.content import Content
 from textual.widgets import Static
 
 from labtui.widgets.reader import Reader
-
 from labtui_kernels.lang.positions import Where
 
 _SHOWN = {"\n": "⏎", "\t": "⇥", " ": "·"}

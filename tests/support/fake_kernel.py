@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from labtui.projection import KernelCard, Link, SessionCard, Source, Start
+from labtui.projection import Kernel, KernelCard, Link, SessionCard, Source, Start
 from labtui_artifacts.errors import LabError, Unreachable
 from labtui_sessions.events import Event
 from labtui_sessions.source import RowText, collect_row
@@ -303,6 +304,7 @@ class FakeLobby:
         self.stopped: list[str] = []
         self.there: dict[str, FakeKernel] = {}
         self.replays: dict[str, Source] = {}
+        self.files: list[Path] = []
 
     async def kernels(self) -> list[KernelCard]:
         return self.cards
@@ -329,6 +331,9 @@ class FakeLobby:
         if name not in self.there:
             raise Unreachable(f"no kernel named {name!r} answers")
         return self.there[name]
+
+    async def save(self, kernel: Kernel, path: Path) -> None:
+        self.files.append(path)
 
     async def open(self, card: SessionCard) -> Source:
         return self.replays[card.id]
