@@ -1,26 +1,21 @@
-"""What identifies a model, a direction's match with it, and the pieces of an answer."""
+"""What identifies a model, and a direction's match with it."""
 
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from labtui_artifacts.errors import BadFile
 from labtui_kernels.models import hashing
 from labtui_kernels.models.compatibility import compatibility, warning
 from labtui_kernels.models.describe import rope_scaling, sliding_window
 from labtui_kernels.models.info import ModelInfo
-from labtui_kernels.models.pieces import PieceDecoder
 from labtui_kernels.models.sites import site_table
-from tests.support.tiny import tiny, tiny_config, tiny_tokenizer
+from tests.support.tiny import tiny, tiny_config
 
 INFO = replace(tiny("qwen3").info, weight_hash="aa", name="Qwen/A", revision="r1")
 
@@ -84,9 +79,9 @@ def test_large_files_are_sampled_at_head_tail_and_between(tmp_path: Path) -> Non
         handle.truncate(size)
     plain = hashing.weight_hash([file])
     covered = sum(length for _, length in hashing._extents(size))
-    assert covered == 2 * hashing.HEAD + hashing.SAMPLES * hashing.BLOCK
-    assert covered < size
-    assert all(0 <= start and start + length <= size for start, length in hashing._extents(size))
+    samples = hashing.SAMPLES * hashing.BLOCK
+    assert covered == 2 * hashing.HEAD + samples and covered < size
+    assert all(start >= 0 and start + length <= size for start, length in hashing._extents(size))
     for place in (0, hashing.HEAD - 1, hashing.HEAD + 5, hashing._extents(size)[30][0], size - 1):
         assert any(start <= place < start + length for start, length in hashing._extents(size))
         with file.open("r+b") as handle:
@@ -119,37 +114,3 @@ def test_the_site_table_lists_every_site_with_its_other_names() -> None:
     names: Any = {row["site"]: row["also"] for row in rows}
     assert names["llm.1.out"]["transformers"] == "hidden_states[2]"
     assert "after the final norm" in names["llm.3.out"]["transformers"]
-
-
-TOKENIZER = tiny_tokenizer()
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.text(max_size=60))
-def test_pieces_add_up_to_the_text(text: str) -> None:
-    ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
-    decoder = PieceDecoder(TOKENIZER)
-    pieces = [decoder.push(token) for token in ids]
-    plain = [token for token in ids if not TOKENIZER.added_tokens_decoder.get(token)]
-    if len(plain) == len(ids):
-        assert "".join(pieces) + decoder.flush() == unicodedata.normalize("NFC", text)
-    assert "\ufffd" not in "".join(pieces) or "\ufffd" in text
-
-
-def test_pieces_of_cut_characters_markup_and_special_tokens() -> None:
-    vocabulary = TOKENIZER.get_vocab()
-    smile = TOKENIZER("🙂", add_special_tokens=False)["input_ids"]
-    decoder = PieceDecoder(TOKENIZER)
-    assert [decoder.push(token) for token in smile] == [""] * (len(smile) - 1) + ["🙂"]
-    assert decoder.push(vocabulary["<think>"]) == "<think>"
-    assert decoder.push(smile[0]) == ""
-    assert decoder.push(vocabulary["<|im_end|>"]) == "\ufffd"
-    assert decoder.push(319) == ""  # padding of the vocabulary
-    assert PieceDecoder(TOKENIZER, special=True).push(vocabulary["<|im_end|>"]) == "<|im_end|>"
-
-
-def test_pieces_never_change_what_random_tokens_showed() -> None:
-    ids = np.random.default_rng(0).integers(0, 296, 300).tolist()
-    decoder = PieceDecoder(TOKENIZER)
-    shown = "".join(decoder.push(token) for token in ids) + decoder.flush()
-    assert shown == TOKENIZER.decode(ids, clean_up_tokenization_spaces=False)
