@@ -312,7 +312,8 @@ class LabApp(AppActions, App[None]):
         return super().check_action(action, parameters)
 
     def watch_theme(self, theme: str) -> None:
-        self.pump.changed()
+        if self.is_running:
+            self.pump.changed()
 
     async def copy_out(self, text: str) -> None:
         """Copy a text by the best way there is, and say which."""

@@ -195,32 +195,36 @@ class Pump:
     _last: float = field(default=-1e9, init=False)
     _last_chart: float = field(default=-1e9, init=False)
     _waiting: bool = field(default=False, init=False)
-    _owed: bool = field(default=False, init=False)
+    _chart_waiting: bool = field(default=False, init=False)
 
     def changed(self) -> None:
         """Something is new: paint as soon as the rate allows, once for however many changes."""
-        self._owed = True
         if self._waiting or self.frozen:
             return
         self._waiting = True
         self.later(max(SOON, self._last + 1 / self.rates.text - self.clock()), self._due)
 
     def _due(self) -> None:
+        if self._waiting and not self.frozen:
+            self.now()
         self._waiting = False
-        if not self.frozen and self._owed:
+
+    def _chart_due(self) -> None:
+        self._chart_waiting = False
+        if not self.frozen:
             self.now()
 
     def now(self) -> None:
-        """Paint at once, whatever the rate."""
+        """Paint at once, whatever the rate; charts follow when they are due."""
         moment = self.clock()
-        charts = moment - self._last_chart >= 1 / self.rates.chart
-        self._owed, self._last = False, moment
+        charts = moment - self._last_chart >= 1 / self.rates.chart - 1e-6
+        self._last, self._waiting = moment, False
         if charts:
             self._last_chart = moment
         self.paint(charts)
-        if not charts:
-            self._owed = self._waiting = True
-            self.later(max(SOON, self._last_chart + 1 / self.rates.chart - moment), self._due)
+        if not charts and not self._chart_waiting:
+            self._chart_waiting = True
+            self.later(max(SOON, self._last_chart + 1 / self.rates.chart - moment), self._chart_due)
 
     def thaw(self) -> None:
         """Paint what was held back."""

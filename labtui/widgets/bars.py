@@ -15,7 +15,7 @@ from labtui.actions import SCREENS, Action
 
 @dataclass(frozen=True)
 class Badge:
-    """What the upper right corner says: a symbol, a text (and a shorter one), a style of the theme for both."""
+    """What the upper right corner says: a symbol, a text and a shorter one, and their style."""
 
     symbol: str = "○"
     text: str = "no kernel"
