@@ -81,13 +81,15 @@ def watch_tensors(report: Callable[[float], None]) -> Iterator[None]:
     unpacking: Any = module
     active = logging.is_progress_bar_enabled()
     own = unpacking.tqdm
+    # Transformers before the hook existed load just as well, only without fractions.
+    set_hook = getattr(logging, "set_tqdm_hook", lambda hook: None)
     logging.disable_progress_bar()
-    previous = logging.set_tqdm_hook(instead)
+    previous = set_hook(instead)
     unpacking.tqdm = counted
     try:
         yield
     finally:
         unpacking.tqdm = own
-        logging.set_tqdm_hook(previous)
+        set_hook(previous)
         if active:
             logging.enable_progress_bar()
