@@ -24,9 +24,6 @@ METRICS: dict[str, str] = {
 }
 """Name -> what it measures."""
 
-FORWARD: frozenset[str] = frozenset({"perplexity", "kl", "kl-mean", "coherent"})
-"""Metrics that run the model again."""
-
 AGAINST_ZERO: frozenset[str] = frozenset({"kl-mean", "coherent"})
 """Metrics that compare a row with the unsteered row of the same prompt and seed."""
 

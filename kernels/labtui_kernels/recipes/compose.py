@@ -10,7 +10,7 @@ from ..lang.algebra import parse_algebra
 from ..lang.sites import Site, parse_site, parse_sites
 from ..specs import Compose
 from .context import JobContext, Steps
-from .generate import new_resolver
+from .decode import new_resolver
 from .keep import check_free, keep
 from .resolve import Resolver
 

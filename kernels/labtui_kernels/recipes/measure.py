@@ -9,8 +9,6 @@ from ..metrics.text import TEXT, Judged, Values, coherent
 from .context import JobContext
 from .rows import LiveRow
 
-NO_ANSWER = "the answer is empty"
-
 
 def measure(
     ctx: JobContext,

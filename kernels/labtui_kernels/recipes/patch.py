@@ -17,8 +17,8 @@ from ..lang.strength import Strength
 from ..models.chat import Rendered
 from ..specs import Patch, as_messages
 from .context import JobContext, Steps
+from .decode import decode, new_resolver, resolve
 from .detokenize import Vocabulary
-from .generate import decode, new_resolver, resolve
 from .keep import check_free, keep
 from .measure import measure
 from .prompts import rendered

@@ -12,8 +12,8 @@ from ..engine import Emitted, Row
 from ..lang.edits import parse_edits
 from ..specs import RecordedRow, Rerun
 from .context import JobContext, Steps
+from .decode import new_resolver, resolve
 from .detokenize import Vocabulary
-from .generate import new_resolver, resolve
 from .resolve import Resolved, Resolver
 
 TABLE = "rerun"

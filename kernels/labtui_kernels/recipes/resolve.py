@@ -17,7 +17,7 @@ from ..engine import Edit
 from ..lang.algebra import DirectionExpr
 from ..lang.edits import EditTerm, explain_unknown, format_edits
 from ..lang.shape import ModelShape
-from ..lang.sites import Site, SiteGroup, format_group, site_width
+from ..lang.sites import Site, format_group, site_width
 from ..lang.strength import Strength, parse_strength
 from ..models.compatibility import compatibility, warning
 
@@ -217,8 +217,3 @@ def read_positions(
         if pooling in ("mean", "max"):
             return [i for i, mark in enumerate(content) if mark]
     return []
-
-
-def sites_of(terms: Iterable[EditTerm]) -> SiteGroup:
-    """Every site that these edits touch, each once."""
-    return tuple(sorted({site for term in terms for site in term.sites}))

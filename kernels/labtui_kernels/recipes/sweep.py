@@ -22,8 +22,8 @@ from ..specs import Message, Sweep
 from ..specs.plan import Plan, PlannedRow, plan_sweep
 from . import norms
 from .context import JobContext, Steps
+from .decode import STEP_BUDGET, new_resolver
 from .detokenize import Vocabulary
-from .generate import STEP_BUDGET, new_resolver
 from .measure import measure
 from .prompts import rendered
 from .resolve import PLAIN, Resolved, Resolver
