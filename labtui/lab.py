@@ -332,7 +332,7 @@ class Lab:
     def __repr__(self) -> str:
         core = self.core
         model = self.model.get("name", "no model yet")
-        state = core.status.get("state") or core.hello.state
+        state = core.state.kernel.state or core.hello.state
         return f"Lab({core.name!r}, {state}, {model}, session {core.session!r}, link {core.link.phase})"
 
     def _repr_html_(self) -> str:

@@ -22,6 +22,7 @@ from labtui_kernels.broker import registry
 PREAMBLE_BYTES = 256 * 1024
 FIRST_TIMEOUT = 180.0
 AGAIN_TIMEOUT = 30.0
+GOODBYE = 1.0
 REMOTE = "LABTUI_REMOTE"
 
 
@@ -53,11 +54,12 @@ class Connection:
         process = self._process
         if process is None:
             return
-        try:
-            await asyncio.wait_for(process.wait(), 2.0)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), GOODBYE)
+        # A child of the command may hold the pipes open for ever: only the transport closes our ends of them.
+        process._transport.close()  # type: ignore[attr-defined]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), GOODBYE)
         if self._errors is not None:
             self._errors.cancel()
 
@@ -178,17 +180,18 @@ class CommandLink:
             process.kill()
         said = ""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), 2.0)
-            said = await asyncio.wait_for(asyncio.shield(errors), 2.0)
+            await asyncio.wait_for(process.wait(), GOODBYE)
+            said = await asyncio.wait_for(asyncio.shield(errors), GOODBYE)
         await connection.close()
         code = process.returncode
+        ended = f" (exit {code})" if code is not None and code >= 0 else ""
         said = said.removeprefix("labtui: ")
         if code == 127:
             hint = f"set {REMOTE} to its full path there"
             return Unreachable(f"--via {self.via!r}: labtui was not found at the other end: {hint} ({said})")
         if isinstance(error, TimeoutError):
             return Unreachable(f"--via {self.via!r}: no answer in time" + (f": {said}" if said else ""))
-        return Unreachable(f"--via {self.via!r}: {said or error} (exit {code})")
+        return Unreachable(f"--via {self.via!r}: {said or error}{ended}")
 
 
 def _deaf_to_interrupt() -> None:
