@@ -37,7 +37,6 @@ from typing import Any
 
 from labtui_artifacts import paths
 from labtui_artifacts.errors import UsageError
-from labtui_artifacts.files import write_atomically
 
 MAX_FILE = 1 << 20
 PROFILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -184,6 +183,8 @@ def read_file(place: Path) -> dict[str, Any]:
 
 def save_profile(profile: Profile, *, file: Path | None = None) -> None:
     """Add a profile to the file, leaving the rest (comments too) as it is; UsageError for a taken name."""
+    from labtui_artifacts.files import write_atomically  # loads numpy, which no other setting needs
+
     place = file or location()
     if profile.name in settings(file=place).profiles:
         raise UsageError(
