@@ -90,7 +90,8 @@ class LabApp(AppActions, App[None]):
         self.references: dict[str, float] = {}
         self.wanted_direction = ""
         self._was_up = True
-        self._mine = contextvars.copy_context()
+        self._mine: contextvars.Context | None = None
+        """The context of this app's own tasks; before it is mounted there are no others."""
         self._asked: set[str] = set()
         self._first, self._wanted_theme = first, theme
         self.pump = Pump(self._paint, self._later, Rates.suited(low_bandwidth=low_bandwidth))
@@ -154,7 +155,8 @@ class LabApp(AppActions, App[None]):
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         """A timer of this app, also when it is set from a task of the kernel's client."""
-        self._mine.copy().run(self.set_timer, seconds, call)
+        context = self._mine.copy() if self._mine is not None else contextvars.copy_context()
+        context.run(self.set_timer, seconds, call)
 
     def _paint(self, charts: bool) -> None:
         up = self.kernel is not None and self.kernel.link.up
@@ -257,17 +259,21 @@ class LabApp(AppActions, App[None]):
 
     def want_detail(self, name: str) -> None:
         """Ask for an artifact's details, once for each time it was saved."""
-        artifact = self.kernel.state.artifacts.get(name) if self.kernel is not None else None
-        if artifact is None or not self.live or name in self._asked:
+        source = self.source
+        artifact = source.state.artifacts.get(name) if source is not None else None
+        if source is None or artifact is None or name in self._asked:
             return
-        stamp = artifact.t
+        stamp = (id(source), artifact.t)
         if self.details.get(name, {}).get("stamp") == stamp:
             return
         self._asked.add(name)
+        replay, kernel = self.replay, self.kernel
 
-        async def work(kernel: Kernel) -> Any:
+        async def work() -> Any:
             try:
-                return await kernel.request("artifact.show", name=name)
+                return await (
+                    replay.detail(name) if replay else need(kernel).request("artifact.show", name=name)
+                )
             finally:
                 self._asked.discard(name)
 
@@ -276,7 +282,7 @@ class LabApp(AppActions, App[None]):
                 self.details[name] = {**detail_of(answer), "stamp": stamp}
                 self.pump.changed()
 
-        self.ask(work, then, group=f"detail:{name}")
+        self.do(work, then, group=f"detail:{name}")
 
     # -- palette --------------------------------------------------------------------------------------
 

@@ -118,12 +118,13 @@ class RemoteLobby(LocalLobby):
 
     def __init__(self, via: str) -> None:
         self.via = via
+        self._command = via
 
     async def _run(self, words: list[str]) -> str:
         from labtui.link import remote_command
 
         process = await asyncio.create_subprocess_exec(
-            *remote_command(self.via, words, batch=True),
+            *remote_command(self._command, words, batch=True),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from labtui_sessions.log import EventLog
+from labtui_artifacts.errors import UsageError
+from labtui_sessions.bundle import Bundle
+from labtui_sessions.log import EventLog, each
 from labtui_sessions.replay import Replay
 from labtui_sessions.source import RowText
 from labtui_sessions.state import SessionState
@@ -26,6 +30,7 @@ class Player:
         self._replay = Replay(log, speed=speed)
         self._changed: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
+        self._saved: dict[str, list[tuple[int, dict[str, Any]]]] | None = None
         self.title = title
         if at is not None:
             self._replay.seek(at)
@@ -54,6 +59,14 @@ class Player:
 
     async def row_text(self, key: str) -> RowText:
         return await self._replay.row_text(key)
+
+    async def detail(self, name: str) -> dict[str, Any]:
+        """What an artifact's header said when it was saved, and its reference norms where they are kept."""
+        if self._saved is None:
+            self._saved = await asyncio.to_thread(_saved, self._replay.log)
+        before = [meta for seq, meta in self._saved.get(name, ()) if seq <= self.seq]
+        meta = before[-1] if before else {}
+        return {"name": name, "meta": meta, "references": _references(self._replay.log, name)}
 
     # -- transport ------------------------------------------------------------------------------------
 
@@ -133,6 +146,38 @@ class Player:
     def _tell(self) -> None:
         for changed in self._changed:
             changed()
+
+
+def _saved(log: EventLog) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+    """For each artifact, when it was saved (as sequence numbers) and with which header."""
+    found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    for event in each(log):
+        meta = event.data.get("meta")
+        if event.kind == "artifact.saved" and isinstance(meta, dict):
+            found.setdefault(str(event.data.get("name")), []).append((event.seq, meta))
+        elif event.kind == "artifact.renamed":
+            old, new = str(event.data.get("old")), str(event.data.get("new"))
+            found.setdefault(new, []).extend((event.seq, meta) for _, meta in found.get(old, ())[-1:])
+    return found
+
+
+def _references(log: EventLog, name: str) -> dict[str, dict[str, float]]:
+    """The reference norms of a direction that a saved file includes, median and mean by site."""
+    if not isinstance(log, Bundle):
+        return {}
+    try:
+        info, tensors = log.artifact(name)
+    except UsageError:
+        return {}
+    if info.kind != "direction" or not {"ref/median", "ref/mean"} <= tensors.keys():
+        return {}
+    sites = info.meta.get("sites", [])
+    pairs = zip(tensors["ref/median"].tolist(), tensors["ref/mean"].tolist(), strict=True)
+    return {
+        str(site): {"median": median, "mean": mean}
+        for site, (median, mean) in zip(sites, pairs, strict=False)
+        if math.isfinite(median)
+    }
 
 
 def open_player(path: Path | str, *, speed: float = 1.0, at: int | None = None) -> Player:

@@ -271,8 +271,8 @@ def _link_line(name: str, link: Link) -> str:
     soon = f"trying again in {wait:.0f} s" if link.retry_at and wait >= 0.5 else "trying now"
     if link.phase == "closed":
         return f"✕ {name}: {link.detail or 'the link is closed'}. R tries again, 1 shows what runs"
-    what = "connecting to" if link.phase == "connecting" else "lost"
-    return f"✕ {what} {name}: {link.detail or 'no answer'} · {soon} (attempt {max(1, link.attempt)}) · R now"
+    attempt = f"attempt {max(1, link.attempt)}"
+    return f"✕ {name}: link lost, {link.detail or 'no answer'} · {soon} ({attempt}) · R at once"
 
 
 def _meter(share: float, width: int) -> str:

@@ -97,8 +97,7 @@ class Shelf(BaseScreen):
             )
             self.query_one("#about", Panel).note("")
             return
-        if self.app.live:
-            self.app.want_detail(name)
+        self.app.want_detail(name)
         detail = self.app.details.get(name) or meta
         body.update(describe(name, detail, loading=self.app.live and name not in self.app.details))
         self.query_one("#about", Panel).note(name)

@@ -168,9 +168,8 @@ class Steer(SteerActions):
         metas = {n: a.meta for n, a in state.artifacts.items() if a.kind == "direction"}
         self.direction_names = list(metas)
         choices = [Choice(name, name, self._about(name)) for name in metas]
-        if self.app.live:
-            made = {str(meta.get("style", "")) for meta in metas.values()} | set(metas)
-            choices += [Choice(STYLE + s, f"+ {s}", "make it") for s in self.app.style_names if s not in made]
+        made = {str(meta.get("style", "")) for meta in metas.values()} | set(metas)
+        choices += [Choice(STYLE + s, f"+ {s}", "make it") for s in self.app.style_names if s not in made]
         picker = self.query_one("#direction-list", Choices)
         picker.show(choices)
         if self.draft.direction and not picker.has_focus:
@@ -315,7 +314,9 @@ class Steer(SteerActions):
 
     @on(Choices.Picked, "#direction-list")
     def _direction_picked(self, message: Choices.Picked) -> None:
-        if message.id.startswith(STYLE):
+        if not self.app.live:
+            self.app.say("a replay shows what was chosen then; it cannot be changed")
+        elif message.id.startswith(STYLE):
             self.make_from_style(message.id.removeprefix(STYLE))
         else:
             self.change(self.draft.with_direction(message.id))

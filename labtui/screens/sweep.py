@@ -114,9 +114,6 @@ class Sweep(BaseScreen):
                 )
             )
             return
-        if not source.live:
-            line.update(Content.styled("a replay: the spec cannot be run from here, S copies it", "$lab-dim"))
-            return
         line.update(self.planned(state))
 
     def planned(self, state: SessionState | None) -> Content:
@@ -134,7 +131,6 @@ class Sweep(BaseScreen):
             f" = {counts['sites']} sites × {counts['strengths']} strengths × {counts['prompts']} prompts"
             + (f" × {counts['directions']} directions" if counts["directions"] > 1 else "")
             + (f" + controls: {controls}" if controls else ""),
-            ("   r runs", "$lab-dim"),
         )
 
     def _project_progress(self, state: SessionState | None, job: JobView | None) -> None:

@@ -30,6 +30,7 @@ class Prompt(TextArea):
         """Put a text here, unless it is being written in or is the same."""
         if text != self.text and not self.has_focus:
             self.text = text
+            self.move_cursor(self.document.end)
 
     async def _on_key(self, event) -> None:
         if event.key in ("enter", "ctrl+j"):

@@ -1,4 +1,4 @@
-"""The registry tells the truth: every binding exists, every action is served, help and palette say the same."""
+"""The registry tells the truth: bindings exist, actions are served, help and palette agree."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def test_every_scope_is_served_and_titled() -> None:
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda a: a.id)
 def test_every_action_has_a_handler(action) -> None:
     for served in SERVED_BY[action.scope]:
-        assert inspect.isfunction(getattr(served, handler_name(action), None)), f"{served.__name__}: {action.id}"
+        assert inspect.isfunction(getattr(served, handler_name(action), None)), (
+            f"{served.__name__}: {action.id}"
+        )
 
 
 @pytest.mark.parametrize("scope", SCOPE_TITLES)
@@ -140,7 +142,10 @@ def test_the_users_keys_replace_the_tables(monkeypatch) -> None:
     monkeypatch.setattr(actions, "ACTIONS", ACTIONS)
     try:
         actions.rebind({"steer.run": "f5 ctrl+g"})
-        assert {b.key for b in bindings("steer") if isinstance(b, Binding) and b.action == "run"} == {"f5", "ctrl+g"}
+        assert {b.key for b in bindings("steer") if isinstance(b, Binding) and b.action == "run"} == {
+            "f5",
+            "ctrl+g",
+        }
         with pytest.raises(UsageError, match=r"steer\.runn.*steer\.run"):
             actions.rebind({"steer.runn": "f5"})
     finally:

@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from labtui.projection import Kernel, KernelCard, Link, SessionCard, Source, Start
+from labtui_artifacts import files
 from labtui_artifacts.errors import LabError, Unreachable
+from labtui_artifacts.kinds.direction import build
 from labtui_sessions.events import Event
 from labtui_sessions.source import RowText, collect_row
 from labtui_sessions.state import SessionState, reduce
@@ -72,7 +76,7 @@ NORMS = {
     for b in range(8)
     for i, p in enumerate(("in", "attn", "mlp", "out"))
 }
-REFERENCES = {site: round(norm * 6.3, 2) for site, norm in NORMS.items()}
+REFERENCES = {site: round(norm * 6.3 * 4) / 4 for site, norm in NORMS.items()}
 SPEC = {
     "kind": "generate",
     "prompt": "Explain what a mutex is.",
@@ -83,6 +87,26 @@ SPEC = {
     "seed": 0,
     "n": 1,
 }
+
+
+META: dict[str, Any] = {
+    "method": "mean-difference",
+    "pairs": 12,
+    "read": "last",
+    "sites": list(NORMS),
+    "norms": NORMS,
+    "split_half": dict.fromkeys(NORMS, 0.91),
+}
+"""Header of every direction of the fake kernel."""
+
+
+def direction_file(path: Path) -> Path:
+    """A real direction file with that header and those reference norms."""
+    vectors = {site: np.array([norm, 0.0], dtype=np.float32) for site, norm in NORMS.items()}
+    references = {site: (norm, norm * 1.5) for site, norm in REFERENCES.items()}
+    tensors, meta = build(vectors, references=references, meta=META)
+    files.write(path, "direction", tensors, meta | {"norms": NORMS})
+    return path
 
 
 def pieces_of(text: str) -> list[str]:
@@ -136,19 +160,8 @@ class FakeKernel:
         if isinstance(answer, LabError):
             raise answer
         if method == "artifact.show" and answer is None:
-            return {
-                "name": params["name"],
-                "kind": "direction",
-                "meta": {
-                    "method": "mean-difference",
-                    "pairs": 12,
-                    "sites": list(NORMS),
-                    "norms": NORMS,
-                    "split_half": dict.fromkeys(NORMS, 0.91),
-                    "read": "last",
-                },
-                "references": {s: {"median": r, "mean": r * 1.4} for s, r in REFERENCES.items()},
-            }
+            references = {site: {"median": norm, "mean": norm * 1.5} for site, norm in REFERENCES.items()}
+            return {"name": params["name"], "kind": "direction", "meta": META, "references": references}
         return answer(**params) if callable(answer) else (answer if answer is not None else {})
 
     def methods(self) -> list[str]:
@@ -205,7 +218,7 @@ class FakeKernel:
                 "artifact.saved",
                 name=name,
                 kind="direction",
-                meta={"method": "mean-difference", "style": name},
+                meta=META | {"style": name},
             )
         return self
 
@@ -240,6 +253,7 @@ class FakeKernel:
                 strengths=[strength] if steered else [],
                 max_new_tokens=spec["max_new_tokens"],
                 content=CONTENT,
+                directions=["terse"] if steered else [],
             )
 
     def tokens(self, job: str, row: str, text: str, start: int = 0, plain: list[float] | None = None) -> int:
