@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from labtui_artifacts.errors import UsageError
-from labtui_sessions.bundle import Bundle
 from labtui_sessions.log import EventLog, each
 from labtui_sessions.replay import Replay
 from labtui_sessions.source import RowText
@@ -163,6 +162,8 @@ def _saved(log: EventLog) -> dict[str, list[tuple[int, dict[str, Any]]]]:
 
 def _references(log: EventLog, name: str) -> dict[str, dict[str, float]]:
     """The reference norms of a direction that a saved file includes, median and mean by site."""
+    from labtui_sessions.bundle import Bundle  # here, because the app starts without numpy
+
     if not isinstance(log, Bundle):
         return {}
     try:

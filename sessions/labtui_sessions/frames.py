@@ -11,8 +11,6 @@ import zlib
 from array import array
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from labtui_artifacts.errors import BadFile
 
 from .events import SCHEMA, Event, decode
@@ -131,6 +129,8 @@ def _next_sound(data: memoryview, start: int, seq: int) -> int | None:
 
 
 def _candidates(data: memoryview, start: int, stop: int) -> list[int]:
+    import numpy as np  # here, because only a damaged journal needs it, and a kernel starts without
+
     raw = np.frombuffer(data[start : stop + FRAME.size], np.uint8)
     count = min(stop - start, len(raw) - FRAME.size)
     if count <= 0:
