@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import msgspec
 
@@ -22,6 +23,7 @@ from labtui_kernels.broker.logs import Log
 
 START_TIMEOUT = 20.0
 MAX_RESTARTS = 3
+SETTLED = 60.0
 RESTARTS = "LABTUI_RESTARTS"
 MODULE = "labtui_kernels.broker.daemon"
 
@@ -91,6 +93,7 @@ def main(arguments: list[str]) -> None:
     try:
         record = prepare(name, given)
         lock = registry.Lock(name)
+        begun = time.monotonic()
         restart = serve(record, report)
         lock.release()
     except LabError as error:
@@ -99,7 +102,7 @@ def main(arguments: list[str]) -> None:
         tell(report, Boot(False, error.exit_code, str(error)))
         return
     if restart:
-        start_again(sys.orig_argv[: -len(arguments)], name)
+        start_again(sys.orig_argv[: -len(arguments)], name, time.monotonic() - begun)
 
 
 def detach() -> None:
@@ -158,9 +161,12 @@ def serve(record: Record, report: int | None) -> bool:
         log.close()
 
 
-def start_again(command: list[str], name: str) -> None:
-    """Replace this process by a broker of the code that is on disk now, run by the same ``command``."""
-    count = int(os.environ.get(RESTARTS, "0")) + 1
+def start_again(command: list[str], name: str, lived: float) -> None:
+    """Replace this process by a broker of the code that is on disk now, run by the same ``command``.
+
+    Not more than a few times on end: ``lived`` is how many seconds this one ran.
+    """
+    count = 1 if lived > SETTLED else int(os.environ.get(RESTARTS, "0")) + 1
     if count > MAX_RESTARTS:
         print(f"kernel {name}: labtui keeps changing under it; start it again", file=sys.stderr)
         return

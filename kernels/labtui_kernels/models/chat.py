@@ -88,7 +88,8 @@ def require_room(rendered: Rendered, info: ModelInfo, max_new_tokens: int = 1) -
     if len(rendered.ids) + max_new_tokens > info.context_length:
         raise UsageError(
             f"the prompt has {len(rendered.ids)} tokens and the answer up to {max_new_tokens}, but "
-            f"{info.name} holds {info.context_length}: shorten the prompt or lower max_new_tokens"
+            f"the context of {info.name} holds {info.context_length}: "
+            "shorten the prompt or lower max_new_tokens"
         )
 
 
