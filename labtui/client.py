@@ -231,6 +231,9 @@ class AsyncLab:
         self._heard = time.monotonic()
         self._connection = connection
         self._reader = asyncio.create_task(self._read(connection))
+        # Both from now on: an attachment is an answer that the link may owe us for ever.
+        self._reader.add_done_callback(lambda reader: self._fail_waiting(_ending(reader)))
+        self._pinger = asyncio.create_task(self._ping(connection))
         self._set_link(LinkState("up"))
 
     def _welcome(self, body: bytes | None) -> protocol.Hello:
@@ -269,12 +272,8 @@ class AsyncLab:
     async def _run(self) -> None:
         """Keep the link up until closed."""
         while True:
-            pinger = asyncio.create_task(self._ping())
-            try:
-                await asyncio.wait([self._reader])  # waits without passing our own cancellation on
-                reason = self._reader.result() if not self._reader.cancelled() else "the kernel fell silent"
-            finally:
-                pinger.cancel()
+            await asyncio.wait([self._reader])  # waits without passing our own cancellation on
+            reason = _ending(self._reader)
             await self._drop(reason)
             await self._reconnect(reason)
 
@@ -297,21 +296,22 @@ class AsyncLab:
 
     async def _drop(self, reason: str) -> None:
         connection, self._connection = self._connection, None
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(Unreachable(f"{self._way.where}: {reason}"))
+        self._fail_waiting(reason)
         if connection is not None:
+            self._pinger.cancel()
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
             await connection.close()
 
-    async def _ping(self) -> None:
+    def _fail_waiting(self, reason: str) -> None:
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(Unreachable(f"{self._way.where}: {reason}"))
+
+    async def _ping(self, connection: Connection) -> None:
         """A link whose packets vanish looks alive: only answers count."""
         for number in itertools.count(1):
             await asyncio.sleep(PING_EVERY)
-            connection = self._connection
-            if connection is None:
-                return
             if time.monotonic() - self._heard > SILENT_AFTER:
                 self._reader.cancel()
                 return
@@ -394,6 +394,14 @@ class AsyncLab:
             subscriber.add(change)
         for listener in self._listeners:
             listener()
+
+
+def _ending(reader: asyncio.Task[str]) -> str:
+    """Why a connection is not read any more."""
+    if reader.cancelled():
+        return "the kernel fell silent"
+    error = reader.exception()
+    return reader.result() if error is None else f"internal error {type(error).__name__}: {error}"
 
 
 _ATTACHMENT = frozenset({"session", "seq", "durable", "snapshot", "events", "status"})

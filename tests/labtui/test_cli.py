@@ -154,7 +154,7 @@ def test_ps_info_logs_stop_and_gc(tmp_path: Path) -> None:
     assert json.loads(labtui("kernel", "gc", "--json").stdout) == {"removed": ["gone.sock"]}
     done = labtui("kernel", "stop", "k")
     assert done.returncode == 0 and "has stopped" in done.stderr
-    assert not kernels.alive(pid)
+    kernels.wait_for(lambda: not kernels.alive(pid), "the end of the process")
     assert json.loads(labtui("kernel", "ps", "--json").stdout) == []
 
 
