@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -48,7 +50,7 @@ def start(config: KernelConfig, command: list[str] | None = None) -> protocol.He
     registry.socket_path(config.name)
     read_end, write_end = os.pipe()
     try:
-        with (paths.logs() / f"{config.name}.boot.log").open("wb") as log:
+        with _private(paths.logs() / f"{config.name}.boot.log") as log:
             child = subprocess.Popen(
                 [*(command or [sys.executable, "-m", MODULE]), config.name, str(write_end)],
                 stdin=subprocess.PIPE,
@@ -67,6 +69,13 @@ def start(config: KernelConfig, command: list[str] | None = None) -> protocol.He
         raise from_code(boot.code, boot.message)
     with registry.connect(config.name, START_TIMEOUT) as connection:
         return registry.exchange_hello(connection, config.name)
+
+
+def _private(path: Path) -> BinaryIO:
+    """A fresh file that only we may read, whatever the umask of who starts a kernel."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.fchmod(handle, 0o600)
+    return os.fdopen(handle, "wb")
 
 
 def _boot(said: bytes, name: str) -> Boot:
