@@ -15,7 +15,6 @@ from typing import Any
 
 from labtui.client import AsyncLab, Change
 from labtui_artifacts import paths
-from labtui_artifacts.errors import LabError
 from labtui_kernels.broker import registry
 from labtui_sessions.events import Event, encode
 from labtui_sessions.journal import read_events
@@ -210,9 +209,7 @@ def answers(events: list[Event], job: str) -> dict[str, tuple[str, str]]:
     """Arm, text and finish of each finished row of a job, the last word counts."""
     arms = {e.data["row"]: str(e.data.get("arm")) for e in events if _of(e, "row.started", job)}
     return {
-        arms[e.data["row"]]: (e.data["text"], e.data["finish"])
-        for e in events
-        if _of(e, "row.finished", job)
+        arms[e.data["row"]]: (e.data["text"], e.data["finish"]) for e in events if _of(e, "row.finished", job)
     }
 
 
@@ -247,7 +244,8 @@ async def worker_pid(lab: AsyncLab) -> int:
 def spec_file(folder: Path, spec: Mapping[str, Any]) -> Path:
     """The spec as a TOML file."""
     path = folder / "spec.toml"
-    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in spec.items()), encoding="utf-8")
+    text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in spec.items())
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -260,19 +258,3 @@ def command(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
         stderr=subprocess.STDOUT,
         **options,
     )
-
-
-async def patiently(work: Callable[[AsyncLab], Any], name: str, seconds: float = PATIENCE) -> Any:
-    """Connect anew until the kernel answers: what ``work`` gives for that connection."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            lab = await AsyncLab.connect(name)
-        except LabError:
-            assert time.monotonic() < end, f"kernel {name!r} did not answer within {seconds:g} s"
-            await asyncio.sleep(0.05)
-            continue
-        try:
-            return await work(lab)
-        finally:
-            await lab.close()
