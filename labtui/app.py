@@ -79,7 +79,7 @@ class LabApp(AppActions, App[None]):
         first: str | None = None,
         theme: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
         self.lobby, self.kernel, self.replay = lobby, kernel, replay
         self.folder = home or Path.home()
         self.style_help = dict(styles or {})
@@ -126,14 +126,17 @@ class LabApp(AppActions, App[None]):
     def on_mount(self) -> None:
         self._mine = contextvars.copy_context()
         system = self.console.color_system
-        self.theme = self._wanted_theme or themes.for_terminal(system)
+        self.theme = self._wanted_theme or themes.for_terminal(system, os.environ)
         self._listen_to_signals()
         for source in (self.kernel, self.replay):
             if source is not None:
                 source.on_change(self.pump.changed)
-        first = self._first or ("steer" if self.source is not None else "home")
+        shown = self.replay.first_screen if self.replay is not None else "steer"
+        first = self._first or (shown if self.source is not None else "home")
         if first != self.current_mode:
             self.switch_mode(first)
+        if self.replay is not None and self.replay.seq == 0:
+            self.replay.play()
         self.set_interval(1.0, self._tick)
 
     def _listen_to_signals(self) -> None:
@@ -185,6 +188,7 @@ class LabApp(AppActions, App[None]):
             self.replay.pause()
         self.replay = player
         player.on_change(self.pump.changed)
+        self.action_show_screen(player.first_screen)
         self.pump.now()
 
     # -- asking ---------------------------------------------------------------------------------------

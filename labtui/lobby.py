@@ -11,7 +11,7 @@ from labtui import config
 from labtui.client import AsyncLab
 from labtui.options import Target
 from labtui.projection import Kernel, KernelCard, SessionCard, Start
-from labtui.replaying import Player, open_player
+from labtui.replaying import END, Player, open_player
 from labtui_artifacts import library, paths
 from labtui_artifacts.errors import LabError, Unreachable, from_code
 
@@ -106,10 +106,10 @@ class LocalLobby:
         from labtui_sessions.journal import JournalReader
 
         if card.path.endswith(".safetensors"):
-            return open_player(card.path)
+            return open_player(card.path, at=END)
         folder = Path(card.path) if card.path else paths.sessions() / card.id
         log = await asyncio.to_thread(JournalReader.open, folder.parent if folder.is_file() else folder)
-        return Player(log, title=card.title)
+        return Player(log, at=END, title=card.title)
 
 
 class RemoteLobby(LocalLobby):

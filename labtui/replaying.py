@@ -15,6 +15,8 @@ from labtui_sessions.source import RowText
 from labtui_sessions.state import SessionState
 from labtui_sessions.tables import Page
 
+END = 1 << 60
+"""As ``at``: the session's last event."""
 BATCH = 400
 """Most events put into the state before the screen gets a turn."""
 
@@ -25,7 +27,7 @@ class Player:
     live = False
 
     def __init__(self, log: EventLog, *, speed: float = 1.0, at: int | None = None, title: str = "") -> None:
-        """``at``: the event to begin at; None begins at the start and plays."""
+        """``at``: the event to begin at; None is the start."""
         self._replay = Replay(log, speed=speed)
         self._changed: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
@@ -33,6 +35,13 @@ class Player:
         self.title = title
         if at is not None:
             self._replay.seek(at)
+
+    @property
+    def first_screen(self) -> str:
+        """The screen that shows most of the session: Steer, or Sweep where nothing else was run."""
+        state = Replay(self._replay.log).seek(self.last)
+        kinds = {job.kind for job in state.jobs.values()}
+        return "sweep" if "sweep" in kinds and not kinds & {"generate", "patch"} else "steer"
 
     # -- source ---------------------------------------------------------------------------------------
 

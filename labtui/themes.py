@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from textual.color import Color
 from textual.theme import Theme
 
@@ -78,9 +80,9 @@ SIXTEEN = Theme(
         "ansi-background": "ansi_black",
         "ansi-foreground": "ansi_white",
         "border-blurred": "ansi_bright_black",
-        "block-cursor-background": "ansi_cyan",
-        "block-cursor-foreground": "ansi_black",
-        "block-cursor-text-style": "bold",
+        "block-cursor-background": "ansi_default",
+        "block-cursor-foreground": "ansi_cyan",
+        "block-cursor-text-style": "bold reverse",
         "block-cursor-blurred-background": "ansi_default",
         "block-cursor-blurred-foreground": "ansi_cyan",
         "block-cursor-blurred-text-style": "bold",
@@ -99,9 +101,10 @@ CYCLE = ("lab-dark", "lab-light", "lab-16", "nord", "gruvbox", "solarized-light"
 """What the theme key goes through; the palette lists all themes."""
 
 
-def for_terminal(color_system: str | None) -> str:
-    """The theme to begin with: the 16-colour one where the terminal has no more."""
-    return "lab-16" if color_system in (None, "standard", "windows") else "lab-dark"
+def for_terminal(color_system: str | None, environ: Mapping[str, str]) -> str:
+    """The theme to begin with: the one of 16 colours where the terminal has no more, or none are wanted."""
+    few = color_system in (None, "standard", "windows") or bool(environ.get("NO_COLOR"))
+    return "lab-16" if few else "lab-dark"
 
 
 def derived(theme: Theme) -> dict[str, str]:

@@ -169,7 +169,6 @@ class Home(BaseScreen):
         def then(source: Source) -> None:
             if isinstance(source, Player):
                 self.app.open_replay(source)
-                self.app.action_show_screen("steer")
 
         self.app.do(lambda: self.app.lobby.open(card), then)
 

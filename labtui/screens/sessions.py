@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from labtui.actions import bindings
 from labtui.projection import SessionCard, Source
-from labtui.replaying import Player, open_player
+from labtui.replaying import END, Player, open_player
 from labtui.screens.base import BaseScreen
 from labtui.screens.home import when
 from labtui.widgets.dialog import Choice, Field, Form, Values
@@ -130,7 +130,6 @@ class Sessions(BaseScreen):
     def _opened(self, source: Source) -> None:
         if isinstance(source, Player):
             self.app.open_replay(source)
-            self.app.action_show_screen("steer")
 
     def action_open(self) -> None:
         key = self.query_one("#all-grid", Grid).current
@@ -148,7 +147,7 @@ class Sessions(BaseScreen):
                 path = Path(values["path"]).expanduser()
 
                 async def work() -> Player:
-                    return open_player(path)
+                    return open_player(path, at=END)
 
                 self.app.do(work, self._opened)
 

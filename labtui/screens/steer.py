@@ -256,6 +256,8 @@ class Steer(SteerActions):
             said = f"{job.status}: {job.error}"
         elif job is not None and job.status == "queued":
             said = "queued; it starts at the next step of what runs now"
+        if job is None and not self.app.live:
+            said = "nothing was generated up to this event"
         self.query_one("#plain", Arm).show(plain, steered, self.marks, said if not plain else "")
         edits = steered[-1].edits if steered else ""
         self.query_one("#steered", Arm).show(

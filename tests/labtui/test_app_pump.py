@@ -25,7 +25,9 @@ class Clock:
 
 def pumped(rates: Rates) -> tuple[Clock, Pump, list[tuple[float, bool]]]:
     clock, frames = Clock(), []
-    pump = Pump(lambda charts: frames.append((clock.now, charts)), clock.later, rates, clock=lambda: clock.now)
+    pump = Pump(
+        lambda charts: frames.append((clock.now, charts)), clock.later, rates, clock=lambda: clock.now
+    )
     return clock, pump, frames
 
 

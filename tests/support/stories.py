@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labtui.projection import KernelCard, Link, SessionCard
+from labtui.projection import KernelCard, SessionCard
 from tests.support.fake_kernel import PLAIN, STEERED, T0, FakeKernel
 
 STYLES = {"terse": "against verbose", "formal": "against casual", "socratic": "against direct", "dry": ""}
@@ -35,7 +35,11 @@ def kernel(moment: str) -> FakeKernel | None:
     if moment == "loading":
         return FakeKernel().opened()
     made = FakeKernel().ready("terse", "formal")
-    made.answers["cosine"] = {"names": ["terse", "formal"], "matrix": [[1.0, 0.31], [0.31, 1.0]], "site": "mean"}
+    made.answers["cosine"] = {
+        "names": ["terse", "formal"],
+        "matrix": [[1.0, 0.31], [0.31, 1.0]],
+        "site": "mean",
+    }
     for number, (edits, words) in enumerate((("0.5*terse@llm.4", 22), ("4.0*terse@llm.4", 3))):
         made.generate(f"a{number}", {"edits": edits})
         for arm, text in (("plain", PLAIN), ("steered", " ".join(PLAIN.split()[:words]))):
@@ -53,10 +57,9 @@ def kernel(moment: str) -> FakeKernel | None:
         made.answered("j9")
     if moment == "error":
         made.emit("job.queued", job="j10", kind="generate", spec={"kind": "generate", "prompt": "x"})
-        made.emit("job.finished", job="j10", status="failed", error="the prompt has 2,000 tokens, the context 1,024")
+        made.emit("job.finished", job="j10", status="failed", error="the prompt is too long")
         made.emit("worker.lost", reason="killed by signal 9 (out of memory?)", exit=-9)
         made.emit("kernel.state", state="worker-lost", detail="killed by signal 9")
-        made.link = Link("lost", "the kernel closed the connection", 3)
     return made
 
 
@@ -71,7 +74,8 @@ def sweep(made: FakeKernel, *, cells: int, done: bool) -> None:
             rows += [("terse", site, strength, "", text, 1.2 + 0.1 * strength**2)] * 2
     for index, (direction, site, strength, control, text, perplexity) in enumerate(rows[:cells]):
         row = {
-            "row": index, "prompt": SWEEP["prompts"][index % 2], "direction": direction, "site": site, "where": "all",
+            "row": index, "prompt": SWEEP["prompts"][index % 2], "direction": direction,
+            "site": site, "where": "all",
             "strength": strength, "strength_abs": strength * 10.9, "strength_pct": strength * 15.8, "seed": 0,
             "control": control, "text": text, "tokens": len(text.split()), "finish": "stop",
             "words": len(text.split()), "perplexity": perplexity,
