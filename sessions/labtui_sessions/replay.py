@@ -7,15 +7,18 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from labtui_artifacts.errors import BadFile
 
-from .bundle import Bundle
 from .events import Event
 from .log import EventLog, each, row_text, tables_of
 from .source import RowText
 from .state import SessionState, from_snapshot, reduce
 from .tables import Page, Tables, parse_conditions
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
 
 MAX_GAP = 2.0
 """Longest pause between two events in seconds, at speed 1: a night without events is not replayed."""
@@ -27,7 +30,10 @@ class Replay:
 
     def __init__(self, log: EventLog, *, speed: float = 1.0, max_gap: float = MAX_GAP) -> None:
         """``speed`` is how many times faster than it happened; ``max_gap`` caps pauses, in seconds."""
+        from .bundle import Bundle  # here, because it needs numpy, and an app that replays nothing does not
+
         self.log = log
+        self._bundle: Bundle | None = log if isinstance(log, Bundle) else None
         self.speed = speed
         self.max_gap = max_gap
         self._state = SessionState()
@@ -105,7 +111,7 @@ class Replay:
     ) -> Page:
         """Rows of a table as it was at this point."""
         if self._tables is None:
-            self._tables = self.log.tables() if isinstance(self.log, Bundle) else tables_of(self.log)
+            self._tables = self._bundle.tables() if self._bundle is not None else tables_of(self.log)
         return self._tables.page(
             table,
             start,
@@ -122,14 +128,14 @@ class Replay:
 
     def _put(self, event: Event) -> None:
         reduce(self._state, event)
-        if event.seq % _KEEP_EVERY == 0 and not isinstance(self.log, Bundle) and event.seq not in self._kept:
+        if event.seq % _KEEP_EVERY == 0 and self._bundle is None and event.seq not in self._kept:
             self._kept[event.seq] = self._state.snapshot()
 
     def _nearest(self, seq: int) -> SessionState:
         """The nearest kept state at or before ``seq``; the empty one where there is none."""
-        if isinstance(self.log, Bundle):
+        if self._bundle is not None:
             try:
-                return self.log.keyframe(seq) or SessionState()
+                return self._bundle.keyframe(seq) or SessionState()
             except BadFile:
                 return SessionState()  # the events themselves tell it as well, only slower
         before = [kept for kept in self._kept if kept <= seq]
