@@ -165,7 +165,11 @@ class Steer(SteerActions):
         self.query_one(Tokens).show(why)
 
     def _project_pickers(self, state: SessionState) -> None:
-        metas = {n: a.meta for n, a in state.artifacts.items() if a.kind == "direction"}
+        metas = {
+            name: one.meta
+            for name, one in state.artifacts.items()
+            if one.kind == "direction" and one.meta.get("method") != "activation"  # that is a patch's
+        }
         self.direction_names = list(metas)
         choices = [Choice(name, name, self._about(name)) for name in metas]
         made = {str(meta.get("style", "")) for meta in metas.values()} | set(metas)

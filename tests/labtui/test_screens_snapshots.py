@@ -1,0 +1,59 @@
+"""Every screen at every moment, as it is painted, at both sizes."""
+
+from __future__ import annotations
+
+import pytest
+
+from labtui.actions import SCREENS
+from labtui.projection import Link
+from tests.support.stories import MOMENTS, kernel
+
+
+async def settle(pilot) -> None:
+    """Wait for what the screen asked for, twice, and paint it all with nothing in focus."""
+    for _ in range(2):
+        await pilot.app.workers.wait_for_complete()
+        pilot.app.screen.set_focus(None)
+        pilot.app.pump.now()
+        await pilot.pause()
+
+
+SIZES = {"80x24": (80, 24), "200x60": (200, 60)}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("screen", SCREENS)
+def test_screen(snap_compare, make_app, screen: str, moment: str, size: str) -> None:
+    app = make_app(kernel(moment), first=screen)
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=settle)
+
+
+def test_link_lost(snap_compare, make_app) -> None:
+    made = kernel("done")
+    assert made is not None
+    made.link = Link("lost", "the kernel closed the connection", 3)
+    app = make_app(made, first="steer")
+    assert snap_compare(app, terminal_size=(80, 24), run_before=settle)
+
+
+@pytest.mark.parametrize("screen", ["steer", "sweep"])
+def test_sixteen_colours(snap_compare, make_app, screen: str) -> None:
+    app = make_app(kernel("done"), first=screen, theme="lab-16")
+    assert snap_compare(app, terminal_size=(80, 24), run_before=settle)
+
+
+@pytest.mark.parametrize("keys", [["question_mark"], ["ctrl+o"], ["A"], ["x"], ["D"], ["v"], ["s"], ["t"]])
+def test_over_steer(snap_compare, make_app, keys: list[str]) -> None:
+    """Help, jump labels, dialogues and drawers over the Steer screen of a small terminal."""
+    app = make_app(kernel("done"), first="steer")
+
+    async def open_it(pilot) -> None:
+        await pilot.app.workers.wait_for_complete()
+        app.screen.set_focus(None)
+        await pilot.press(*keys)
+        await pilot.app.workers.wait_for_complete()
+        app.pump.now()
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=open_it)
