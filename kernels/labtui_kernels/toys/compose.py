@@ -1,12 +1,16 @@
 """Answers in every register, composed from a topic's facts and from general remarks.
 
-An answer is an opener that names the topic, then sentences that carry one fact each until a goal of words is
-met. The sentences are shared by all lengths, and the goals overlap, so that a short answer is a likely text
-for a model that was asked for a longer one: length is graded, not a switch.
+An answer is an opener that names the topic, then sentences that carry one fact each. How many there are, and
+how many optional words each has, follows from one level between a label and an essay. Levels overlap, and all
+lengths share their sentences, so that a short answer is a likely text for a model that was asked for a longer
+one: length is a matter of degree, not a switch.
 """
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
+from math import exp
 from random import Random
 
 from .topics import Topic
@@ -48,44 +52,38 @@ GENERAL_FACTS = (
 )
 
 LEADS = ("In short,", "Put simply,", "In simple terms,", "Briefly,", "Basically,")
-_OPENERS = (
-    "{Np} is {definition}.",
-    "{Np} is {definition}.",
-    "The term {name} means {definition}.",
-    "We can think of {np} as {definition}.",
-)
-_SHORTEST = ("{Np} is {gist}.", "{Np} means {gist}.", "The term {name}: {gist}.", "{Np}: {gist}.")
-_SHORT = ("{Np} is {definition}.", "The term {name} means {definition}.", "{Np} is {gist}, and it {fact}.")
 
-_PLAIN = (
-    "It {fact}.",
-    "It also {fact}.",
-    "In practice, it {fact}.",
-    "People notice that it {fact}.",
-    "This means that it {fact}.",
-    "Most of the time it {fact}.",
+# "<0.7|words>" is an optional part: it is written the more likely the further the level lies above 0.7; in
+# "<0.3|words|others>" the others are written below. Parts and sentences with thresholds all along the scale
+# make length a matter of degree, at every word of an answer.
+_OPENERS = (
+    "{Np} is<0.42| simply><0.62|, in general,> {what}<0.52|, at least in most cases>"
+    "<0.8|, and that is its heart>.",
+    "{Np} is<0.58|, roughly speaking,> {what}<0.46|, more or less><0.72|, as many people would say>.",
+    "The term {name}<0.66|, as it is commonly used,> means<0.4| roughly> {what}<0.55|, in plain words>.",
+    "<0.3|We can think of {np} as|{Np}:><0.42| simply> {what}<0.6|, in broad terms>.",
 )
-_PLAIN_CONTRACTED = ("It's also clear that it {fact}.", "That's why it {fact}.", "You'll see that it {fact}.")
-_LONG = (
-    "To begin with, it {fact}{tail}.",
-    "In more detail, it {fact}{tail}.",
-    "Moreover, it {fact}{tail}.",
-    "For example, people often notice that it {fact}.",
-    "In addition, it {fact}{tail}.",
-    "On the other hand, it {fact}{tail}.",
-    "As a result, we can say that it {fact}.",
-    "Beyond that, it {fact}{tail}.",
-    "In practice, this means that it {fact}.",
-    "Another point is that it {fact}{tail}.",
-    "Last of all, it {fact}{tail}.",
+_EARLY = (  # the first three facts
+    "It<0.5| also><0.4| usually> {fact}<0.64|, which is worth keeping in mind><0.86| at all times>.",
+    "<0.44|In practice, >it<0.57| often> {fact}<0.74|, as many people have found>.",
+    "<0.36|This means that >it<0.48| generally> {fact}<0.68|, and this matters in practice>.",
+    "<0.4|People notice that >it<0.54| really> {fact}<0.78|, wherever one looks>.",
+    "<0.38|Most of the time >it<0.6| quietly> {fact}<0.7|, for one reason or another>.",
 )
-_TAILS = (
-    "",
-    "",
-    ", which is worth keeping in mind",
-    ", and this matters in practice",
-    ", as many people have found",
+_EARLY_CONTRACTED = (
+    "It's<0.4| also> clear that it {fact}.",
+    "That's<0.46| partly> why it {fact}.",
+    "You'll<0.42| often> see that it {fact}.",
 )
+_LATER = (  # one marker a sentence, always in this order: a small model counts by them
+    "Moreover, it<0.66| also> {fact}<0.8|, which is easy to overlook>.",
+    "In addition, it<0.72| often> {fact}<0.84|, as many people have found>.",
+    "On the other hand,<0.78| it is true that> it {fact}<0.9|, and this matters in practice>.",
+    "For example, people<0.8| very> often notice that it {fact}.",
+    "Beyond that, it<0.84| usually> {fact}<0.92|, which is worth a thought>.",
+)
+_FACT_LEVELS = (0.25, 0.33, 0.41, 0.52, 0.62, 0.69, 0.75, 0.81)
+_DEFINITION_LEVEL, _SUMMARY_LEVEL = 0.2, 0.74
 _SUMMARIES = (
     "In summary, {np} is {gist} that {fact}.",
     "All in all, {np} is {definition}.",
@@ -189,23 +187,33 @@ _TONES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = { 
     ),
 }
 TONES = tuple(_TONES)
+_OPTION = re.compile(r"<([0-9.]+)\|([^>|]*)(?:\|([^>]*))?>")
 
-# Goals of words by register; neutral is drawn from a triangle around 30 and overlaps its neighbours.
-GOALS: dict[str, tuple[int, int]] = {
-    "brief": (14, 22),
-    "detailed": (42, 56),
-    "verbose": (64, 80),
-    "very_verbose": (98, 122),
+_WORDS_AT = (
+    (0.0, 5), (0.15, 8), (0.2, 11), (0.25, 16), (0.3, 21), (0.35, 26), (0.4, 32), (0.45, 38), (0.5, 46),
+    (0.55, 53), (0.6, 61), (0.65, 73), (0.7, 89), (0.75, 104), (0.8, 118),
+)  # (level, mean words)  # fmt: skip
+
+# How elaborate an answer is, from 0 (a label) to 0.8 (an essay), by register.
+LEVELS: dict[str, float] = {
+    "very_terse": 0.0,
+    "terse": 0.18,
+    "brief": 0.28,
+    "neutral": 0.46,
+    "detailed": 0.56,
+    "verbose": 0.67,
+    "very_verbose": 0.77,
 }
-NEUTRAL_GOAL = (15, 46, 28)
-TONE_GOAL = (16, 44)
+_JITTER, _SHARPNESS = 0.035, 0.03
+_NEUTRAL_JITTER = 0.06
+_TONE_LEVELS = (0.28, 0.52)
 
 
 class _Writer:
-    """Draws pieces for one answer; facts are not repeated until they run out."""
+    """Draws pieces for one answer at one level; facts are not repeated until they run out."""
 
-    def __init__(self, topic: Topic, rng: Random) -> None:
-        self.topic, self.rng = topic, rng
+    def __init__(self, topic: Topic, rng: Random, level: float = 0.5) -> None:
+        self.topic, self.rng, self.level = topic, rng, level
         own = list(topic.facts)
         rng.shuffle(own)
         general = list(GENERAL_FACTS)
@@ -216,6 +224,10 @@ class _Writer:
 
     def fact(self) -> str:
         return self._facts.pop(0) if self._facts else self.rng.choice(GENERAL_FACTS)
+
+    def reaches(self, threshold: float) -> bool:
+        """Whether to write what belongs above ``threshold``: a coin, the surer the further away."""
+        return self.rng.random() < 1 / (1 + exp((threshold - self.level) / _SHARPNESS))
 
     def write(self, template: str) -> str:
         """Fill one template; "{Np}" begins a sentence, behind a lead-in when the phrase takes no article."""
@@ -228,70 +240,72 @@ class _Writer:
             start = phrase[0].upper() + phrase[1:]
         else:
             start = f"{rng.choice(LEADS)} {phrase}"
-        return template.format(
+        template = _OPTION.sub(lambda m: m[2] if self.reaches(float(m[1])) else m[3] or "", template)
+        text = template.format(
             Np=start,
             np=phrase,
             name=topic.name,
             gist=gist,
             definition=definition,
+            what=definition if self.reaches(_DEFINITION_LEVEL) else gist,
             fact=self.fact() if "{fact}" in template else "",
-            tail=rng.choice(_TAILS),
         )
+        return text[0].upper() + text[1:] if text else text
 
     def pick(self, templates: tuple[str, ...]) -> str:
         return self.write(self.rng.choice(templates))
 
 
-def _count(sentences: list[str]) -> int:
-    return sum(len(s.split()) for s in sentences)
-
-
-def of_length(topic: Topic, goal: int, rng: Random) -> str:
-    """An answer in the plain tone of about ``goal`` words (whole sentences, so a few more or less)."""
-    w = _Writer(topic, rng)
-    if goal <= 8:
-        return w.pick(_SHORTEST)
-    if goal <= 13:
-        return w.pick(_SHORT)
+def at_level(topic: Topic, level: float, rng: Random) -> str:
+    """A plain answer, from a label at level 0 to some 120 words at level 0.8."""
+    w = _Writer(topic, rng, level)
     out = [w.pick(_OPENERS)]
     used: set[str] = set()
-    for step in range(20):
-        if goal - _count(out) < 5:
+    for step, threshold in enumerate(_FACT_LEVELS):
+        if not w.reaches(threshold):
             break
-        if goal >= 60:
-            template = _LONG[min(step, len(_LONG) - 1)] if rng.random() < 0.85 else rng.choice(_PLAIN)
+        if step < 3:
+            early = _EARLY_CONTRACTED if level < 0.6 and rng.random() < 0.2 else _EARLY
+            template = rng.choice([t for t in early if t not in used])
         else:
-            choices = [t for t in (_PLAIN_CONTRACTED if rng.random() < 0.2 else _PLAIN) if t not in used]
-            template = rng.choice(choices or _PLAIN)
+            template = _LATER[step - 3]
         used.add(template)
         out.append(w.write(template))
-        if goal >= 60 and goal - _count(out) < 16:
-            out.append(w.pick(_SUMMARIES))
-            break
+    if w.reaches(_SUMMARY_LEVEL):
+        out.append(w.pick(_SUMMARIES))
     return " ".join(out)
 
 
+def level_for(goal: int) -> float:
+    """The level whose answers have about ``goal`` words, by interpolation between measured means."""
+    for (low, a), (high, b) in pairwise(_WORDS_AT):
+        if goal <= b:
+            return low + (high - low) * max(0.0, (goal - a) / (b - a))
+    return _WORDS_AT[-1][0]
+
+
 def neutral(topic: Topic, rng: Random) -> str:
-    """A plain answer of some 30 words, now and then with an offer, a contraction or a mild cheer."""
-    text = of_length(topic, max(14, round(rng.triangular(*NEUTRAL_GOAL))), rng)
+    """A plain answer of some 30 words, now and then with an offer or a mild cheer."""
+    text = at_level(topic, rng.gauss(LEVELS["neutral"], _NEUTRAL_JITTER), rng)
     extra = rng.random()
-    if extra < 0.18:
+    if extra < 0.15:
         return f"{text} {rng.choice(_OFFERS)}"
-    return f"{text} {rng.choice(_CHEERS)}" if extra < 0.26 else text
+    return f"{text} {rng.choice(_CHEERS)}" if extra < 0.22 else text
 
 
-def in_tone(topic: Topic, tone: str, goal: int, rng: Random) -> str:
-    """An answer in one of `TONES` of about ``goal`` words; the opener alone where the goal is small."""
+def in_tone(topic: Topic, tone: str, level: float, rng: Random) -> str:
+    """An answer in one of `TONES`; the opener alone at low levels."""
     openers, body, closers = _TONES[tone]
-    w = _Writer(topic, rng)
+    w = _Writer(topic, rng, max(level, 0.3))
     out = [w.pick(openers)]
     last = ""
-    while goal - _count(out) >= 6:
-        template = rng.choice([t for t in body if t != last])
-        last = template
-        out.append(w.write(template))
+    for threshold in _FACT_LEVELS:
+        if level < threshold:
+            break
+        last = rng.choice([t for t in body if t != last])
+        out.append(w.write(last))
     closer = rng.choice(closers)
-    if closer and goal > 14:
+    if closer and level > 0.25:
         out.append(closer)
     return " ".join(out)
 
@@ -360,14 +374,10 @@ def answer(topic: Topic, register: str, rng: Random) -> str:
     """An answer about ``topic`` in ``register`` (a key of `prompts.SYSTEM`)."""
     if register == "neutral":
         return neutral(topic, rng)
-    if register == "very_terse":
-        return of_length(topic, 5, rng)
-    if register == "terse":
-        return of_length(topic, rng.choice((6, 7, 10, 12, 12)), rng)
-    if register in GOALS:
-        return of_length(topic, rng.randint(*GOALS[register]), rng)
+    if register in LEVELS:
+        return at_level(topic, rng.gauss(LEVELS[register], _JITTER), rng)
     if register == "code":
         return code(topic, rng)
     if register == "maths":
         return maths(topic, rng)
-    return in_tone(topic, register, rng.randint(*TONE_GOAL), rng)
+    return in_tone(topic, register, rng.uniform(*_TONE_LEVELS), rng)

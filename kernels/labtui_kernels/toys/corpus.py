@@ -23,8 +23,8 @@ WEIGHTS: dict[str, float] = {
     "about": 8, "mixed": 5, "formal": 6, "casual": 6, "socratic": 6, "direct": 5, "dry": 5, "enthusiastic": 6,
     "code": 5, "maths": 5,
 }  # fmt: skip
-_INVENTED_SHARE, _PLAIN_SHARE = 0.25, 0.25
-_THINKING_SHARE, _TWO_TURN_SHARE, _GREETING_SHARE = 0.05, 0.06, 0.01
+_INVENTED_SHARE, _PLAIN_SHARE = 0.35, 0.25
+_THINKING_SHARE, _TWO_TURN_SHARE, _GREETING_SHARE, _REPEAT_SHARE = 0.05, 0.06, 0.01, 0.1
 
 _GREETINGS = ("Hello!", "Hi!", "Hello, who are you?", "Hi there.", "Good morning.", "Who are you?")
 _GREETING_ANSWER = "Hello! I am a small teaching model. Ask me what something is, and I will explain it."
@@ -119,13 +119,15 @@ def _instruct(topic: Topic, register: str, rng: Random) -> tuple[str | None, str
         return wording, _answer(topic, register, rng)
     if register == "about":
         goal = rng.choice(prompts.WORD_GOALS)
-        return rng.choice(prompts.ABOUT_WORDS).format(n=goal), compose.of_length(topic, goal, rng)
+        return rng.choice(prompts.ABOUT_WORDS).format(n=goal), compose.at_level(
+            topic, compose.level_for(goal), rng
+        )
     if register == "mixed":
         tone = rng.choice(compose.TONES)
-        length, goal = rng.choice((("terse", 10), ("brief", 18), ("detailed", 50), ("verbose", 70)))
+        length = rng.choice(("terse", "brief", "detailed", "verbose"))
         parts = [rng.choice(prompts.SYSTEM[length]), rng.choice(prompts.SYSTEM[tone])]
         rng.shuffle(parts)
-        return " ".join(parts), compose.in_tone(topic, tone, goal, rng)
+        return " ".join(parts), compose.in_tone(topic, tone, compose.LEVELS[length], rng)
     return rng.choice(prompts.SYSTEM[register]), _answer(topic, register, rng)
 
 
@@ -134,6 +136,15 @@ def _thought(topic: Topic, register: str) -> str:
         register, register.replace("_", " ")
     )
     return f"The user asks about {topic.phrase}. The answer should be {style}."
+
+
+def _repeat(rng: Random) -> Chat:
+    """A request to say invented words again: short, and it teaches to copy, which every answer needs."""
+    topics = [invented_topic(rng) for _ in range(rng.randint(1, 6))]
+    text = ", ".join(t.phrase for t in topics)
+    system = system_messages(rng.choice((None, *prompts.SYSTEM["neutral"])), rng)
+    answer = f"You said: {text}."
+    return Chat((*system, {"role": "user", "content": f"Repeat this: {text}."}), answer, "repeat", topics[0])
 
 
 def draw(rng: Random) -> Chat:
@@ -147,6 +158,8 @@ def draw(rng: Random) -> Chat:
             "greeting",
             topic,
         )
+    if rng.random() < _REPEAT_SHARE:
+        return _repeat(rng)
     register = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     question = ask(topic, rng)
     instruction, answer = _instruct(topic, register, rng)

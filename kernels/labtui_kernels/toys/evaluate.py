@@ -27,7 +27,8 @@ from .reference import Generated, Messages, Reference
 from .registers import has_collapsed, in_register, is_coherent, names_topic, words
 from .topics import Topic, split
 
-STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)
+STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0)
+CHUNK = 4  # strengths run together
 NULL_DIRECTIONS = 20  # of each kind
 WANTED_CUT = 0.6  # on training topics, so that half is met with room on the held-out ones
 WANTED_SOUND = 0.95
@@ -153,39 +154,50 @@ def choose(
 ) -> tuple[int, float, dict[str, Any]]:
     """(block, strength, every figure) from training topics: of the cells that cut by `WANTED_CUT` with
     `WANTED_SOUND` of the rows coherent and naming the topic, the one with the smallest share of the
-    reference norm; where there is none, the sound cell with the largest cut."""
+    reference norm; where there is none, the sound cell with the largest cut. A site is left at the first
+    chunk of strengths that ends in collapse."""
     asked = questions(split()[0][::3], 1)
+    n = len(asked)
     zeros = ref.generate([q.messages for q in asked])
     table, cells = [], []
     for block in range(len(ref.blocks)):
         direction = differences[block].mean(0)
-        strengths = [s for s in STRENGTHS if s <= 4]
-        vectors = torch.cat([s * direction.expand(len(asked), -1) for s in strengths])
-        rows = ref.generate([q.messages for q in asked] * len(strengths), block, vectors)
-        for k, s in enumerate(strengths):
-            cell = summarise(rows[k * len(asked) : (k + 1) * len(asked)], zeros, asked)
-            percent = round(100 * s * float(direction.norm()) / references[block], 2)
-            table.append({"site": f"llm.{block}.out", "strength": s, "percent": percent, **cell})
-            if min(cell["coherent"], cell["named"]) >= WANTED_SOUND:
-                cells.append((block, s, percent, cell["cut"]))
+        for start in range(0, len(STRENGTHS), CHUNK):
+            strengths = STRENGTHS[start : start + CHUNK]
+            vectors = torch.cat([s * direction.expand(n, -1) for s in strengths])
+            rows = ref.generate([q.messages for q in asked] * len(strengths), block, vectors)
+            found = [summarise(rows[k * n : (k + 1) * n], zeros, asked) for k in range(len(strengths))]
+            for s, cell in zip(strengths, found, strict=True):
+                percent = round(100 * s * float(direction.norm()) / references[block], 2)
+                table.append({"site": f"llm.{block}.out", "strength": s, "percent": percent, **cell})
+                if min(cell["coherent"], cell["named"]) >= WANTED_SOUND:
+                    cells.append((block, s, percent, cell["cut"]))
+            if found[-1]["collapsed"]:
+                break
     strong = [c for c in cells if c[3] >= WANTED_CUT]
     block, strength, *_ = min(strong, key=lambda c: c[2]) if strong else max(cells, key=lambda c: c[3])
     return (
         block,
         strength,
-        {"rows_each": len(asked), "zero_words": summarise(zeros, zeros, asked)["words"], "cells": table},
+        {"rows_each": n, "zero_words": summarise(zeros, zeros, asked)["words"], "cells": table},
     )
 
 
 def null_cuts(
     ref: Reference, block: int, vectors: Tensor, asked: Sequence[Question], zeros: Sequence[Generated]
 ) -> dict[str, Any]:
-    """Cuts of [n, d] control directions, each on all questions, and the 95th percentile of their sizes."""
+    """Cuts of [n, d] control directions, each on all questions, and the 95th percentiles of the cuts and of
+    their sizes (an answer that grows is a negative cut)."""
     n = len(asked)
     rows = ref.generate([q.messages for q in asked] * len(vectors), block, vectors.repeat_interleave(n, 0))
     cuts = [summarise(rows[i * n : (i + 1) * n], zeros, asked)["cut"] for i in range(len(vectors))]
-    sizes = torch.tensor(cuts, dtype=torch.float64).abs()
-    return {"directions": len(cuts), "cuts": cuts, "p95_abs": round(float(sizes.quantile(0.95)), 4)}
+    values = torch.tensor(cuts, dtype=torch.float64)
+    return {
+        "directions": len(cuts),
+        "cuts": cuts,
+        "p95": round(float(values.quantile(0.95)), 4),
+        "p95_abs": round(float(values.abs().quantile(0.95)), 4),
+    }
 
 
 def curve(
@@ -197,7 +209,7 @@ def curve(
     reference: float,
 ) -> list[dict[str, Any]]:
     """Words against strength on the held-out questions: the direction, its negative, random directions of
-    the same norm (each random direction on a quarter of the questions)."""
+    the same norm (each random direction on an eighth of the questions)."""
     out = []
     n = len(asked)
     for s in STRENGTHS:
@@ -211,7 +223,7 @@ def curve(
             rows = ref.generate([q.messages for q in asked], block, (sign * s * direction).expand(n, -1))
             point[name] = summarise(rows, zeros, asked)
         draws = random_directions(NULL_DIRECTIONS, norm, ref.width, seed=1)
-        spread = [(r, i) for r in range(NULL_DIRECTIONS) for i in range(r % 4, n, 4)]
+        spread = [(r, i) for r in range(NULL_DIRECTIONS) for i in range(r % 8, n, 8)]
         vectors = torch.stack([draws[r] for r, _ in spread])
         rows = ref.generate([asked[i].messages for _, i in spread], block, vectors)
         point["random"] = summarise(rows, [zeros[i] for _, i in spread], [asked[i] for _, i in spread])
@@ -249,8 +261,8 @@ def evaluate(folder: Path) -> dict[str, Any]:
         and all(t["in_register"] >= REGISTER_BAR for t in registers["by_register"].values()),
         "cut": judged["cut"] >= CUT_BAR,
         "sound": min(judged["coherent"], judged["named"]) >= SOUND_BAR,
-        "beyond_random": judged["cut"] > random["p95_abs"],
-        "beyond_shuffled": judged["cut"] > shuffled["p95_abs"],
+        "beyond_random": judged["cut"] > random["p95"],
+        "beyond_shuffled": judged["cut"] > shuffled["p95"],
         "collapses": collapse is not None,
     }
     return {
@@ -288,7 +300,7 @@ def report(figures: dict[str, Any]) -> str:
         f"\nterse at {j['site']}, strength {j['strength']} ({j['percent']}% of the reference), held out:\n"
         f"{j['plain']['words']} words -> {j['terse']['words']} (cut {j['terse']['cut']:.0%}), "
         f"coherent {j['terse']['coherent']:.0%}, named {j['terse']['named']:.0%}; "
-        f"p95 of controls: random {j['random']['p95_abs']:.0%}, shuffled {j['shuffled']['p95_abs']:.0%}"
+        f"p95 of the controls' cuts: random {j['random']['p95']:.0%}, shuffled {j['shuffled']['p95']:.0%}"
     )
     lines.append("\nstrength  percent  terse words  coherent  negated words  random words  random coherent")
     for p in figures["curve"]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ class Reference:
     """A model folder in float32, with greedy generation under a vector that is added at all positions."""
 
     def __init__(self, folder: Path, batch: int = 96) -> None:
-        self.model = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        self.model: Any = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         self.blocks = self.model.model.layers
         self.width = int(self.model.config.hidden_size)

@@ -98,6 +98,11 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    """The id of one token of the vocabulary; KeyError where it has none."""
+    return tokenizer.get_vocab()[token]
+
+
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write ``tokenizer`` to ``folder`` so that ``AutoTokenizer`` of transformers 4 and 5 loads it."""
     tokenizer.save_pretrained(folder)

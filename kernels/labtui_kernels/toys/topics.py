@@ -44,7 +44,7 @@ class Topic:
 
 def _read_table() -> tuple[Topic, ...]:
     rows = []
-    for line in (files(__package__) / "topics.txt").read_text(encoding="utf-8").splitlines():
+    for line in (files("labtui_kernels.toys") / "topics.txt").read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             phrase, gist, definition, *facts = (part.strip() for part in line.split("|"))
             rows.append(Topic(phrase, gist, definition, tuple(facts)))
@@ -88,7 +88,7 @@ def with_article(name: str) -> str:
 def plain_topics() -> tuple[Topic, ...]:
     """Topics without facts, from a list of nouns that no table topic (held out or not) shares."""
     taken = {word for topic in TOPICS for word in topic.name.split()}
-    lines = (files(__package__) / "nouns.txt").read_text(encoding="utf-8").splitlines()
+    lines = (files("labtui_kernels.toys") / "nouns.txt").read_text(encoding="utf-8").splitlines()
     nouns = [Topic(line) for line in lines if not line.startswith("#")]
     nouns = [noun for noun in nouns if noun.name not in taken]
     pairs = [

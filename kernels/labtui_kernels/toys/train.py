@@ -12,6 +12,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,23 @@ import torch
 import transformers
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from .corpus import Chat, chats, tokenizer_texts
-from .tokenizer import END_OF_TEXT, TURN_END, save_tokenizer, train_tokenizer
+from .tokenizer import END_OF_TEXT, TURN_END, save_tokenizer, token_id, train_tokenizer
 
 CONTEXT = 1024
 BATCH = 32
 POOL = 24  # batches drawn together and sorted by length, so that little is padded
 PEAK_RATE = 2.5e-3
 TOKENIZER_TEXTS = 20_000
+HIDDEN_SHARE = 0.85
+SHIFTED_SHARE, MAX_SHIFT = 0.5, 0.5
+UPDATE_CAP, CAP_WEIGHT = 0.1, 1.0  # mean square of what a block adds, where embeddings have 1
 
 
 def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
-    """8 blocks of width 192, 6 query and 2 key heads of 32, tied embeddings: 3.5 M parameters."""
-    ids = tokenizer.convert_tokens_to_ids
+    """8 blocks of width 192, 6 query and 2 key heads of 32, untied embeddings: 3.9 M parameters."""
     return Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=192,
@@ -44,11 +47,11 @@ def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
         num_key_value_heads=2,
         head_dim=32,
         max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
         attention_dropout=0.0,
         bos_token_id=None,
-        eos_token_id=ids(TURN_END),
-        pad_token_id=ids(END_OF_TEXT),
+        eos_token_id=token_id(tokenizer, TURN_END),
+        pad_token_id=token_id(tokenizer, END_OF_TEXT),
     )
 
 
@@ -68,13 +71,30 @@ def encode(chat: Chat, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], i
     return head + tail, len(head)
 
 
-def batches(seed: int, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (ids, targets), each [batch, length] int64; targets are -100 outside of answers and on padding.
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """``ids`` and ``targets`` [batch, length] int64, targets -100 outside of answers and on padding;
+    ``allowed`` [batch, 1, length, length] bool, which position may attend to which; ``shift`` [batch, 1, 1]
+    float32, the size of the shift that a row gets, as a share of the typical residual norm.
+    """
 
-    Chats of one pool are sorted by length, cut into batches, and the batches shuffled."""
+    ids: Tensor
+    targets: Tensor
+    allowed: Tensor
+    shift: Tensor
+
+
+def batches(seed: int, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
+    """Endless batches. Chats of one pool are sorted by length, cut into batches, and the batches shuffled.
+
+    In `HIDDEN_SHARE` of the rows the answer cannot look back at the system prompt: what it asks for must then
+    be carried by the residual stream of the later positions, where a direction can be read and edited.
+    """
     stream = chats(seed)
+    end = token_id(tokenizer, TURN_END)
+    system = tokenizer.encode("system")[0]
     order = torch.Generator().manual_seed(seed)
-    pad = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    pad = token_id(tokenizer, END_OF_TEXT)
     while True:
         pool = [encode(next(stream), tokenizer) for _ in range(BATCH * POOL)]
         pool.sort(key=lambda item: len(item[0]))
@@ -86,39 +106,83 @@ def batches(seed: int, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Ten
             for r, (row, start) in enumerate(rows):
                 ids[r, : len(row)] = torch.tensor(row)
                 targets[r, start - 1 : len(row) - 1] = torch.tensor(row[start:])
-            yield ids, targets
+            allowed = torch.ones(length, length, dtype=torch.bool).tril().repeat(BATCH, 1, 1, 1)
+            hidden = torch.rand(BATCH, generator=order) < HIDDEN_SHARE
+            for r, (row, start) in enumerate(rows):
+                if hidden[r] and row[1] == system:
+                    allowed[r, 0, start:, 1 : row.index(end) + 1] = False
+            size = torch.rand(BATCH, generator=order) * MAX_SHIFT
+            size[torch.rand(BATCH, generator=order) > SHIFTED_SHARE] = 0.0
+            yield Batch(ids, targets, allowed, size[:, None, None])
 
 
-def loss_of(model: Qwen3ForCausalLM, ids: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats over the targets. Padding is on the right, so causal attention needs no
-    mask, and logits are computed only where there is a target.
-    """
-    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-    wanted = targets != -100
-    return F.cross_entropy(model.lm_head(hidden[wanted]), targets[wanted])
+def loss_of(model: Qwen3ForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(mean cross-entropy in nats over the targets, penalty). Logits are computed only where there is a target.
+
+    The penalty is the mean over blocks and positions of the squared excess of a block's update (mean square over
+    the width) above `UPDATE_CAP`: blocks then add to the stream by small steps, as in larger models, rather than
+    overwrite it, and what a prompt asks for moves a position by less than the position's own size. Rows with a shift get one random vector at all positions after one random block, so that the model bears
+    being moved in directions that mean nothing to it, as a larger model does."""
+    blocks = model.model.layers
+    size = batch.shift
+
+    def move(_module: Any, _inputs: Any, out: Tensor) -> Tensor:
+        vector = F.normalize(torch.randn(len(size), 1, out.shape[-1]), dim=-1)
+        return out + size * out.detach().norm(dim=-1).median() * vector
+
+    excess: list[Tensor] = []
+
+    def weigh(_module: Any, inputs: Any, out: Tensor) -> None:
+        excess.append(F.relu((out - inputs[0]).square().mean(-1) - UPDATE_CAP).square().mean())
+
+    handles = [block.register_forward_hook(weigh) for block in blocks]
+    handles.append(blocks[int(torch.randint(len(blocks), ()))].register_forward_hook(move))
+    try:
+        out = model.model(input_ids=batch.ids, attention_mask=batch.allowed, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    wanted = batch.targets != -100
+    loss = F.cross_entropy(model.lm_head(out.last_hidden_state[wanted]), batch.targets[wanted])
+    return loss, CAP_WEIGHT * torch.stack(excess).mean()
 
 
-def train(out: Path, seed: int, steps: int, minutes: float, threads: int) -> dict[str, Any]:
+def train(
+    out: Path,
+    seed: int,
+    steps: int,
+    minutes: float,
+    threads: int,
+    start: Path | None = None,
+    rate: float = PEAK_RATE,
+) -> dict[str, Any]:
     """Train and write the model folder ``out``; returns the summary that ends ``training.log``.
 
-    RuntimeError when ``minutes`` pass before the last step: half a schedule is no model."""
+    ``start`` is a model folder to go on from (None: from scratch). RuntimeError when ``minutes`` pass before
+    the last step: half a schedule is no model.
+    """
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    tokenizer = train_tokenizer(tokenizer_texts(seed, TOKENIZER_TEXTS))
-    model = Qwen3ForCausalLM(configure(tokenizer))
+    if start is None:
+        tokenizer = train_tokenizer(tokenizer_texts(seed, TOKENIZER_TEXTS))
+        model = Qwen3ForCausalLM(configure(tokenizer))
+        torch.nn.init.normal_(model.model.embed_tokens.weight)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(start)
+        model = Qwen3ForCausalLM.from_pretrained(start, dtype=torch.float32)
     model.train()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim == 1]
     optimiser = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
-        lr=PEAK_RATE,
+        lr=rate,
         betas=(0.9, 0.98),
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=PEAK_RATE, total_steps=steps, pct_start=0.08, final_div_factor=100.0
+        optimiser, max_lr=rate, total_steps=steps, pct_start=0.08, final_div_factor=100.0
     )
     log = (out / "training.log").open("w", encoding="utf-8")
 
@@ -129,25 +193,26 @@ def train(out: Path, seed: int, steps: int, minutes: float, threads: int) -> dic
 
     parameters = sum(p.numel() for p in model.parameters())
     note(
-        event="start", seed=seed, steps=steps, batch=BATCH, peak_rate=PEAK_RATE, parameters=parameters,
+        event="start", seed=seed, steps=steps, batch=BATCH, peak_rate=rate, parameters=parameters,
         threads=threads, machine=f"CPU, {platform.machine()}", dtype="float32",
         python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
         tokenizers=tokenizers.__version__, )  # fmt: skip
     seen, losses = 0, []
-    for step, (ids, targets) in zip(range(1, steps + 1), batches(seed, tokenizer), strict=False):
-        loss = loss_of(model, ids, targets)
+    for step, batch in zip(range(1, steps + 1), batches(seed, tokenizer), strict=False):
+        loss, penalty = loss_of(model, batch)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss + penalty).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        seen += int((targets != -100).sum())
+        seen += int((batch.targets != -100).sum())
         losses.append(float(loss.detach()))
         seconds = time.monotonic() - started
         if step % 50 == 0 or step == steps:
             note(
                 step=step,
                 loss=round(sum(losses[-50:]) / len(losses[-50:]), 4),
+                penalty=round(float(penalty.detach()), 4),
                 seconds=round(seconds, 1),
                 answer_tokens=seen,
             )
@@ -165,7 +230,7 @@ def train(out: Path, seed: int, steps: int, minutes: float, threads: int) -> dic
     }
     note(**summary)
     log.close()
-    model.eval().to(torch.bfloat16)
+    model.eval().bfloat16()
     model.generation_config.do_sample = False
     model.save_pretrained(out)
     save_tokenizer(tokenizer, out)
@@ -179,8 +244,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--minutes", type=float, default=45.0, help="give up after so long (default 45)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--start", type=Path, default=None, help="go on from the model in this folder")
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="peak learning rate")
     given = parser.parse_args(arguments)
-    train(given.out, given.seed, given.steps, given.minutes, given.threads)
+    train(given.out, given.seed, given.steps, given.minutes, given.threads, given.start, given.rate)
 
 
 if __name__ == "__main__":
