@@ -29,11 +29,11 @@ class Line:
 
 
 LINES = (
-    Line("max_new_tokens", "length limit", 1, 100_000, True, "an answer cut here is a lower bound"),
+    Line("max_new_tokens", "length limit", 1, 100_000, True, "longer is cut: ≥"),
     Line("temperature", "temperature", 0, 10, False, "0 is greedy"),
     Line("top_p", "top p", 0, 1, False, "1 keeps all"),
     Line("top_k", "top k", 0, 1_000_000, True, "0 keeps all"),
-    Line("seed", "seed", 0, 2**31 - 1, True, "the same seed, the same answer"),
+    Line("seed", "seed", 0, 2**31 - 1, True, "fixes sampling"),
     Line("n", "resamples", 1, 16, True, "answers an arm"),
 )
 

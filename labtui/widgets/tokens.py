@@ -76,7 +76,7 @@ class Tokens(Reader):
 def legend(tokens: Templated) -> str:
     """Counts for the panel's lower border."""
     return (
-        f"{len(tokens.pieces)} tokens · edited {len(tokens.edited)} (underlined) · read {len(tokens.read)} ⟦⟧"
+        f"{len(tokens.pieces)} · {len(tokens.edited)} edited, underlined · {len(tokens.read)} read ⟦⟧"
     )
 
 

@@ -13,6 +13,7 @@ from labtui.projection import Kernel, KernelCard, Link, SessionCard, Source, Sta
 from labtui_artifacts import files
 from labtui_artifacts.errors import LabError, Unreachable
 from labtui_artifacts.kinds.direction import build
+from labtui_kernels.lang.edits import parse_edits
 from labtui_sessions.events import Event
 from labtui_sessions.source import RowText, collect_row
 from labtui_sessions.state import SessionState, reduce
@@ -228,14 +229,16 @@ class FakeKernel:
         self.emit("job.queued", job=job, kind="generate", spec=spec, priority="interactive", client="app")
         self.emit("kernel.state", state="busy")
         self.emit("job.started", job=job, plan={"rows": 2})
+        terms = parse_edits(spec["edits"])
+        alpha, absolute, percent = terms[0].strength.all_units(NORMS["llm.4.out"], REFERENCES["llm.4.out"])
         strength = {
-            "text": "2.0",
-            "alpha": 2.0,
-            "abs": 21.8,
-            "pct": 31.7,
-            "direction": "terse",
+            "text": str(terms[0].strength),
+            "alpha": alpha,
+            "abs": absolute,
+            "pct": percent,
+            "direction": terms[0].direction,
             "sites": "llm.4.out",
-            "where": "all",
+            "where": str(terms[0].where),
         }
         for arm in ("plain", "steered"):
             steered = arm == "steered"
