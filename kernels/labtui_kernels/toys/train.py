@@ -117,12 +117,14 @@ def batches(seed: int, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
 
 
 def loss_of(model: Qwen3ForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(mean cross-entropy in nats over the targets, penalty). Logits are computed only where there is a target.
+    """(mean cross-entropy in nats over the targets, penalty); logits only where there is a target.
 
-    The penalty is the mean over blocks and positions of the squared excess of a block's update (mean square over
-    the width) above `UPDATE_CAP`: blocks then add to the stream by small steps, as in larger models, rather than
-    overwrite it, and what a prompt asks for moves a position by less than the position's own size. Rows with a shift get one random vector at all positions after one random block, so that the model bears
-    being moved in directions that mean nothing to it, as a larger model does."""
+    The penalty is the mean over blocks and positions of the squared excess of a block's update (its mean
+    square over the width) above `UPDATE_CAP`. Blocks then add to the residual stream by small steps, as in
+    larger models, and what a prompt asks for moves a position by less than the position's own size. Rows with
+    a shift get one random vector at all positions after one random block, so that the model bears being moved
+    in directions that mean nothing to it, as a larger model does.
+    """
     blocks = model.model.layers
     size = batch.shift
 
