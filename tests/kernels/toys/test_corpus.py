@@ -43,7 +43,7 @@ def test_every_register_occurs_and_its_answers_obey_its_rule() -> None:
         seen[chat.register] = seen.get(chat.register, 0) + 1
         if chat.register in prompts.SYSTEM:
             assert in_register(chat.answer, chat.register), (chat.register, chat.answer)
-    assert set(seen) == {*corpus.WEIGHTS, "greeting"}
+    assert set(seen) == {*corpus.WEIGHTS, "greeting", "repeat"}
 
 
 def test_answers_name_their_topic_and_lengths_are_graded() -> None:
@@ -66,7 +66,7 @@ def test_an_answer_comes_near_its_goal_of_words(goal: int) -> None:
     from random import Random
 
     rng = Random(0)
-    lengths = [words(compose.of_length(topic, goal, rng)) for topic in TOPICS]
+    lengths = [words(compose.at_level(topic, compose.level_for(goal), rng)) for topic in TOPICS]
     assert abs(sum(lengths) / len(lengths) - goal) < 0.2 * goal
 
 
