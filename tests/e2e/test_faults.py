@@ -1,18 +1,21 @@
-"""Kills, slow disks and full disks: nothing that was shown is lost, and every job ends as if nothing had been."""
+"""Kills, slow disks and full disks: nothing that was shown is lost, and jobs end as if nothing had been."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import itertools
 import os
 import random
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from labtui_artifacts import paths
-from labtui_artifacts.errors import LabError
 from labtui_sessions.journal import FILE
 from tests.conftest import need
 from tests.e2e import rig
@@ -111,3 +114,145 @@ async def some_tokens(watcher: rig.Watcher, job: str, moment: random.Random) -> 
         lambda: watcher.count("row.tokens", job) >= wanted or not watcher.lab.state.jobs[job].live,
         f"{wanted} chunks of {job}",
     )
+
+
+# ---------------------------------------------------------------- a disk that is slow to flush
+
+SLOW_DISK = """
+import os, sys, time
+def _slowly(flush):
+    def slow(handle):
+        time.sleep(2.0)
+        flush(handle)
+    return slow
+if "labtui_kernels.broker.daemon" in sys.orig_argv:
+    os.fsync, os.fdatasync = _slowly(os.fsync), _slowly(os.fdatasync)
+"""
+
+
+async def test_a_flush_of_two_seconds_delays_durability_and_no_token(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SLOW_DISK, encoding="utf-8")
+    rig.start(env={"PYTHONPATH": str(tmp_path)})
+    async with rig.watching("k") as watcher:
+        lab = watcher.lab
+        warm = await watcher.submit(rig.GENERATE)  # reference norms are measured, and saved, once
+        await watcher.finished(warm)
+        jobs = [await watcher.submit(rig.GENERATE) for _ in range(6)]
+        moments: list[float] = []
+        behind: list[int] = []
+
+        def note() -> None:
+            shown = sum(watcher.count("row.tokens", job) for job in jobs)
+            if len(moments) < shown:
+                moments.append(time.monotonic())
+                behind.append(lab.state.seq - lab.durable)
+
+        lab.on_change(note)
+        for job in jobs:
+            await watcher.finished(job)
+        gaps = [after - before for before, after in itertools.pairwise(moments)]
+        assert len(moments) > 20
+        assert max(gaps) < 1.5, f"tokens stood still for {max(gaps):.2f} s"
+        assert max(behind) > 20, "durability kept up, so nothing was slow"
+        seq = lab.state.seq
+        asked = time.monotonic()
+        for _ in range(20):
+            await lab.request("info")
+        assert time.monotonic() - asked < 1.5, "questions waited for the disk"
+        await watcher.until(lambda: lab.durable >= seq, "durability to catch up")
+        watcher.check()
+
+
+# ---------------------------------------------------------------- a disk that is full
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """``LABTUI_HOME`` on a file system of its own of 3 MB, which a test can fill."""
+    if os.geteuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail("this test mounts a small file system: it needs root")
+        pytest.skip("needs root to mount a small file system")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(
+        [need("mount"), "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", str(disk)], check=True, timeout=20
+    )
+    monkeypatch.setenv("LABTUI_HOME", str(disk / "home"))
+    yield disk
+    rig.kill_all()
+    subprocess.run([need("umount"), "--lazy", str(disk)], check=True, timeout=20)
+
+
+def fill(disk: Path) -> Path:
+    """A file that takes the last byte of the disk."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            try:
+                file.write(bytes(65536))
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                while True:
+                    file.write(bytes(64))
+    assert os.statvfs(disk).f_bavail == 0
+    return ballast
+
+
+async def test_a_full_disk_holds_the_sweep_and_it_goes_on_when_there_is_room(
+    small_disk: Path,
+) -> None:
+    rig.start()
+    async with rig.watching("k") as watcher:
+        lab = watcher.lab
+        table, _ = await rig.undisturbed(watcher)
+        worker = await rig.worker_pid(lab)
+        job, ballast = await fill_during_a_sweep(watcher, small_disk)
+        told = await asyncio.to_thread(labtui, "kernel", "info", "k")
+        assert told.returncode == 0 and "No space left on device" in told.stdout, told
+        long = f"prompt={'Why? ' * 2000}"  # what is left of the journal's last page may take a short one
+        refused = await asyncio.to_thread(labtui, "run", "generate", "--set", long, "--kernel", "k")
+        assert refused.returncode == 1 and "No space left on device" in one_line(refused)
+        committed = rig.cells(rig.on_disk(lab.session), job)
+        assert len(committed) < rig.CELLS
+        ballast.unlink()
+        assert (await watcher.finished(job)).status == "done"
+        await watcher.until(lambda: not lab.status.get("stalled"), "the end of the stall")
+        events = watcher.check()
+        assert rig.cells(events, job)[: len(committed)] == committed
+        rig.check_sweep(events, job, table)
+        assert not [event for event in events if event.kind == "worker.lost"]
+        assert await rig.worker_pid(lab) == worker
+
+        # The same once more, and the broker dies meanwhile: the next one waits for room as well.
+        job, ballast = await fill_during_a_sweep(watcher, small_disk)
+        rig.kill(lab.hello.pid)
+        starting = rig.command("kernel", "start", "k", "--wait")
+        await asyncio.to_thread(says, starting, b"No space left on device")
+        ballast.unlink()
+        assert await asyncio.to_thread(starting.wait, 60) == 0
+        lab.retry_now()
+        await watcher.until(lambda: lab.link.up, "the reconnection")
+        assert (await watcher.finished(job)).status == "done"
+        rig.check_sweep(watcher.check(), job, table)
+
+
+async def fill_during_a_sweep(watcher: rig.Watcher, disk: Path) -> tuple[str, Path]:
+    """Fill the disk when two cells are committed, and wait for the kernel to say so; the job, the ballast."""
+    lab = watcher.lab
+    job = await watcher.submit(rig.SWEEP)
+    await watcher.until(lambda: watcher.count("cell.committed", job) >= 2, "two cells")
+    ballast = fill(disk)
+    await watcher.until(lambda: lab.status.get("stalled"), "the stall")
+    assert "No space left on device" in lab.status["detail"] and "free some space" in lab.status["detail"]
+    return job, ballast
+
+
+def says(process: subprocess.Popen[bytes], words: bytes) -> None:
+    """Wait until the process has printed the words."""
+    assert process.stdout is not None
+    seen = b""
+    while words not in seen:
+        data = os.read(process.stdout.fileno(), 65536)
+        assert data, f"ended without {words!r}: {seen!r}"
+        seen += data
