@@ -116,7 +116,7 @@ def damaged_session(folder: Path) -> list[str]:
 
 
 def wrong_kind(folder: Path) -> list[str]:
-    return ["session", "verify", str(library.model_path("toy-qwen3") / "model.safetensors")]
+    return ["replay", "--at", "1", str(library.model_path("toy-qwen3") / "model.safetensors")]
 
 
 CASES = [
@@ -127,10 +127,10 @@ CASES = [
     Case("unknown architecture", unknown_architecture, 2, r"(?i)llama.*qwen3"),
     Case("not a GGUF", gguf(b"nonsense" * 100), 4, r"(?i)gguf"),
     Case("truncated GGUF", gguf(b"GGUF" + struct.pack("<IQQ", 3, 10, 10)), 4, r"(?i)gguf"),
-    Case("unknown site", generate(edits="2.0*random:7@llm.99"), 2, r"llm\.99|99"),
+    Case("unknown site", generate(edits="2%*random:7@llm.99"), 2, r"llm\.99|99"),
     Case("unknown position", generate(edits="2.0*terse@llm.2@sometimes"), 2, r"sometimes"),
     Case("unknown direction", generate(edits="2.0*nosuchthing@llm.2"), 2, r"nosuchthing"),
-    Case("a prompt longer than the context", generate(prompt="word " * 60_000), 2, r"(?i)context"),
+    Case("a prompt longer than the context", generate(prompt="word " * 30_000), 2, r"(?i)context"),
     Case("an empty prompt", generate(prompt=""), 2, r"(?i)prompt.*empty|empty.*prompt"),
     Case("a misspelt key", spec('kind = "generate"\npromt = "x"\n'), 2, r"promt.*prompt"),
     Case("an unknown kind", spec('kind = "swep"\n'), 2, r"swep.*sweep"),
