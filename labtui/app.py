@@ -28,6 +28,7 @@ from labtui.screens.sessions import Sessions
 from labtui.screens.shelf import Shelf
 from labtui.screens.steer import Steer
 from labtui.screens.sweep import Sweep
+from labtui.typeahead import TypeAhead
 
 if TYPE_CHECKING:
     from labtui.options import Target
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 
-class LabApp(AppActions, App[None]):
+class LabApp(AppActions, TypeAhead, App[None]):
     """The lab console.
 
     ``lobby`` is the machine (kernels, sessions); ``kernel`` one that is attached already; ``replay`` a file
@@ -222,8 +223,10 @@ class LabApp(AppActions, App[None]):
         then: Callable[[Any], None] | None = None,
         *,
         group: str = "do",
+        opens: bool = False,
     ) -> None:
-        """Like :meth:`ask`, for work that needs no kernel."""
+        """Like :meth:`ask`, for work that needs no kernel. ``opens``: the keys that follow are for what
+        ``then`` opens."""
 
         async def run(_: object = None) -> None:
             try:
@@ -236,7 +239,9 @@ class LabApp(AppActions, App[None]):
             if then is not None:
                 then(answer)
 
-        self.run_worker(run(), group=group, exit_on_error=False)
+        worker = self.run_worker(run(), group=group, exit_on_error=False)
+        if opens:
+            self.hold_keys(worker)
 
     def say(self, text: str, *, bad: bool = False) -> None:
         """One line to the user, until the next key."""

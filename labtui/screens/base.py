@@ -164,7 +164,7 @@ class BaseScreen(Screen[None]):
         panel.add_class("-open")
         target = panel.target()
         if target is not None:
-            target.focus()
+            self.set_focus(target)
 
     def leave(self) -> bool:
         """Leave what has the focus; False when there was nothing to leave."""
@@ -187,7 +187,7 @@ class BaseScreen(Screen[None]):
         self.query_one("#searchline").display = True
         box = self.query_one("#search", Input)
         box.value = ""
-        box.focus()
+        self.set_focus(box)
 
     @on(Input.Changed, "#search")
     def _search_changed(self, event: Input.Changed) -> None:
@@ -206,7 +206,7 @@ class BaseScreen(Screen[None]):
         if target is not None:
             if not keep:
                 target.narrow("")
-            target.focus()
+            self.set_focus(target)
 
     # -- asking the kernel ----------------------------------------------------------------------------
 

@@ -142,7 +142,7 @@ class Home(BaseScreen):
             self.app.pump.changed()
             self.sessions = await self.app.lobby.sessions()
             if not self.query_one("#kernel-grid", Grid).has_focus and self.focused is None and self.kernels:
-                self.query_one("#kernel-grid", Grid).focus()
+                self.set_focus(self.query_one("#kernel-grid", Grid))
 
         self.app.do(look, lambda _: self.app.pump.changed(), group="home")
 
@@ -183,7 +183,7 @@ class Home(BaseScreen):
             self.app.action_show_screen("steer")
 
         self.app.say(f"attaching to {name}")
-        self.app.do(lambda: self.app.lobby.connect(name), then)
+        self.app.do(lambda: self.app.lobby.connect(name), then, opens=True)
 
     def action_start_toy(self) -> None:
         self.start(TOY)
@@ -205,7 +205,7 @@ class Home(BaseScreen):
         async def known() -> tuple[list[str], dict[str, Start]]:
             return await self.app.lobby.models(), await self.app.lobby.profiles()
 
-        self.app.do(known, lambda found: self._ask_start(*found))
+        self.app.do(known, lambda found: self._ask_start(*found), opens=True)
 
     def _ask_start(self, models: list[str], profiles: dict[str, Start]) -> None:
         taken = {card.name for card in self.kernels or ()}

@@ -60,7 +60,7 @@ class Sessions(BaseScreen):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self.query_one("#all-grid", Grid).focus()
+        self.set_focus(self.query_one("#all-grid", Grid))
 
     def on_screen_resume(self) -> None:
         super().on_screen_resume()

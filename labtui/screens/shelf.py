@@ -48,7 +48,7 @@ class Shelf(BaseScreen):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self.query_one("#artifact-grid", Grid).focus()
+        self.set_focus(self.query_one("#artifact-grid", Grid))
 
     # -- projection -----------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ class HelpScreen(ModalScreen[None]):
                 yield Static(text(self.scopes, self._live))
 
     def on_mount(self) -> None:
-        self.query_one(Reader).focus()
+        self.set_focus(self.query_one(Reader))
 
     def on_key(self, event: events.Key) -> None:
         if event.character == "?" or event.key == "q":

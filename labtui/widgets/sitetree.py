@@ -129,7 +129,7 @@ class SiteTree(Tree[Site]):
             wanted = values["site"].strip()
             for site in self._sites:
                 if wanted in (str(site), site.short, str(site.block)):
-                    self.focus()
+                    self.screen.set_focus(self)
                     self._reveal(site)
                     return
 
