@@ -26,6 +26,9 @@ from labtui_kernels.broker.logs import Log
 OUTPUT_LINE = 2_000
 TICK = 1.0
 COMMAND = [sys.executable, "-m", "labtui_kernels.worker.main"]
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads of the worker that sleep while they wait: spinning ones hold the cores that their peers, the app
+and the broker need, and made a step ten times slower on a machine that is busy."""
 
 
 class Worker:
@@ -72,6 +75,7 @@ class Worker:
             stderr=subprocess.STDOUT,
             pass_fds=(theirs.fileno(), death_read),
             start_new_session=True,
+            env={**PATIENT, **os.environ},
         )
         theirs.close()
         os.close(death_read)
