@@ -21,7 +21,7 @@ from labtui_sessions.events import Event, encode
 from labtui_sessions.journal import read_events
 from tests.e2e.lab import LABTUI, labtui, must
 
-PATIENCE = 60.0
+PATIENCE = 150.0
 
 SWEEP: dict[str, Any] = {
     "kind": "sweep",
@@ -267,12 +267,11 @@ def spec_file(folder: Path, spec: Mapping[str, Any]) -> Path:
     return path
 
 
-def command(*arguments: str, **options: Any) -> subprocess.Popen[bytes]:
+def command(*arguments: str) -> subprocess.Popen[bytes]:
     """``labtui …`` as a process that goes on while the test does other things."""
     return subprocess.Popen(
         [str(LABTUI), *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        **options,
     )
