@@ -128,12 +128,12 @@ class AppActions:
             Menu("Make a direction from a bundled style", choices), lambda id: then(id) if id else None
         )
 
-    def make_from_style(self: LabApp, style: str) -> None:  # type: ignore[misc]
-        """Submit the reading of a style's direction at every site."""
+    def make_from_style(self: LabApp, style: str, then: Callable[[], None] | None = None) -> None:  # type: ignore[misc]
+        """Submit the reading of a style's direction at every site; ``then`` follows when it is queued."""
         spec = {"kind": "direction", "name": style, "method": "mean-difference", "style": style}
         self.ask(
             lambda kernel: kernel.request("submit", spec=spec, priority="interactive"),
-            lambda _: self.say(f"reading {style} at every site"),
+            lambda _: then() if then else self.say(f"reading {style} at every site"),
         )
 
     # -- view -----------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from labtui.options import Target
 from labtui.projection import Kernel, KernelCard, SessionCard, Start
 from labtui.replaying import END, Player, open_player
 from labtui_artifacts import library, paths
-from labtui_artifacts.errors import LabError, Unreachable, from_code
+from labtui_artifacts.errors import Unreachable, from_code
 
-ANSWER_WITHIN = 2.5
+REMOTE_WITHIN = 60.0
 MOST_SESSIONS = 200
 
 
@@ -26,20 +26,12 @@ class LocalLobby:
 
     async def kernels(self) -> list[KernelCard]:
         """Every kernel that answers; one that does not answer in time is listed with why."""
-        from labtui_kernels.broker import registry
+        from labtui.starting import roster
 
-        names = await asyncio.to_thread(registry.alive)
-        return list(await asyncio.gather(*(self._card(name) for name in names)))
-
-    async def _card(self, name: str) -> KernelCard:
-        from labtui.starting import ask
-
-        try:
-            return card_of(await asyncio.wait_for(ask(name, "info"), ANSWER_WITHIN))
-        except TimeoutError:
-            return KernelCard(name, error="does not answer")
-        except LabError as error:
-            return KernelCard(name, error=str(error))
+        return [
+            card_of(one.info) if one.info is not None else KernelCard(one.name, error="not answering")
+            for one in await roster()
+        ]
 
     async def sessions(self) -> list[SessionCard]:
         from labtui_sessions import home
@@ -89,7 +81,7 @@ class LocalLobby:
     async def stop(self, name: str) -> None:
         from labtui.starting import ask
 
-        await asyncio.wait_for(ask(name, "stop"), ANSWER_WITHIN * 4)
+        await ask(name, "stop")
 
     async def connect(self, name: str) -> AsyncLab:
         return await AsyncLab.connect(name)
@@ -129,7 +121,13 @@ class RemoteLobby(LocalLobby):
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await process.communicate()
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), REMOTE_WITHIN)
+        except TimeoutError as error:
+            process.kill()
+            raise Unreachable(
+                f"--via {self.via!r}: `labtui {' '.join(words)}` there gave no answer in {REMOTE_WITHIN:g} s"
+            ) from error
         if process.returncode:
             lines = err.decode("utf-8", "replace").strip().splitlines() or ["it said nothing"]
             raise from_code(
@@ -171,7 +169,7 @@ def card_of(info: dict[str, Any]) -> KernelCard:
         memory_total=memory.get("device_total") if isinstance(memory.get("device_total"), int) else None,
         clients=info.get("clients") if isinstance(info.get("clients"), int) else None,
         uptime=info.get("uptime"),
-        error=str(info.get("failure") or ""),
+        error=str(info.get("failure") or ("not answering" if info.get("state") == "not answering" else "")),
     )
 
 

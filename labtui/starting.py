@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from labtui_kernels.broker.config import KernelConfig
 
 OnProgress = Callable[[float, float, str], None]
 STOP_TIMEOUT = 60.0
+ANSWER_WITHIN = 10.0
+LISTED_WITHIN = 2.5
+"""How long a kernel may take to answer when it is one of a list, in seconds."""
 
 
 def configure(
@@ -101,15 +105,47 @@ def start_kernel(config: KernelConfig) -> bool:
     return False
 
 
-async def ask(name: str, method: str, **params: Any) -> Any:
-    """One request to a kernel on this machine."""
+async def ask(name: str, method: str, *, within: float = ANSWER_WITHIN, **params: Any) -> Any:
+    """One request to a kernel on this machine; Unreachable when it has not answered ``within`` seconds."""
     from labtui.client import AsyncLab
 
-    lab = await AsyncLab.connect(name, attach=False)
     try:
-        return await lab.request(method, **params)
-    finally:
-        await lab.close()
+        async with asyncio.timeout(within):
+            lab = await AsyncLab.connect(name, attach=False)
+            try:
+                return await lab.request(method, **params)
+            finally:
+                await lab.close()
+    except TimeoutError as error:
+        raise Unreachable(
+            f"kernel {name!r} is not answering: nothing came in {within:g} s; see `labtui kernel logs {name}`"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Running:
+    """A kernel of this machine: what its ``info`` says, or why it says nothing."""
+
+    name: str
+    info: dict[str, Any] | None
+    problem: str = ""
+
+
+async def roster() -> list[Running]:
+    """Every kernel that runs here, all asked at once; one that takes connections but does not answer in
+    time is in it too."""
+    found = await asyncio.gather(*(_look(name) for name in registry.names()))
+    return [one for one in found if one is not None]
+
+
+async def _look(name: str) -> Running | None:
+    entry = await asyncio.to_thread(registry.probe, name, LISTED_WITHIN)
+    if entry.hello is None:
+        return Running(name, None, entry.problem) if entry.silent else None
+    try:
+        return Running(name, await ask(name, "info", within=LISTED_WITHIN))
+    except LabError as error:
+        return Running(name, None, str(error))
 
 
 def wait_ready(name: str, on_progress: OnProgress, *, stop_on_failure: bool) -> dict[str, Any]:

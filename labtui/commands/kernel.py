@@ -9,7 +9,7 @@ import click
 
 from labtui import output
 from labtui.options import Target, json_option, target_options
-from labtui_artifacts.errors import LabError, Unreachable
+from labtui_artifacts.errors import Unreachable
 
 
 @click.group("kernel")
@@ -85,20 +85,18 @@ def ps(as_json: bool, target: Target) -> None:
     """List the kernels that run here."""
     if _elsewhere(target, ["ps", *(["--json"] if as_json else [])]):
         return
-    from labtui_kernels.broker import registry
+    import asyncio
+
+    from labtui.starting import roster
 
     rows = []
-    for entry in registry.entries():
-        if entry.hello is None:
-            continue
-        try:
-            info = _ask(entry.name, "info")
-        except LabError as error:
-            rows.append({"name": entry.name, "state": "unreachable", "detail": str(error)})
+    for kernel in asyncio.run(roster()):
+        if (info := kernel.info) is None:
+            rows.append({"name": kernel.name, "state": "not answering", "detail": kernel.problem})
             continue
         rows.append(
             {
-                "name": entry.name,
+                "name": kernel.name,
                 "state": info["state"],
                 "model": info["model"],
                 "device": (info["info"] or {}).get("device") or info["device"],
@@ -188,10 +186,10 @@ def stop(name: str | None, force: bool, target: Target) -> None:
     chosen = _chosen(name, target)
     if _elsewhere(target, ["stop", *chosen, *(["--force"] if force else [])]):
         return
-    from labtui.starting import wait_gone
+    from labtui.starting import STOP_TIMEOUT, wait_gone
 
     found = _resolve(chosen)
-    answer = _ask(found, "stop", force=force)
+    answer = _ask(found, "stop", force=force, within=STOP_TIMEOUT)
     wait_gone(found)
     left = answer["unfinished"]
     output.note(

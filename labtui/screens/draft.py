@@ -16,6 +16,9 @@ SYSTEM = "You are a helpful assistant."
 WHERES = ("all", "prompt", "last", "generated")
 """What the where key goes through; any other place is written in the edit expression."""
 
+MODERATE = Strength(30.0, "pct")
+"""The strength of an edit that nobody has given one yet: seen in most models, and seldom their end."""
+
 _STEPS = {"alpha": 0.1, "abs": 1.0, "pct": 0.5}
 COARSE = 5.0
 
@@ -147,10 +150,10 @@ class Draft:
         return replace(self, direction=name)._complete()
 
     def _complete(self) -> Draft:
-        """Once both a site and a direction are chosen there is an edit, of strength 1."""
+        """Once both a site and a direction are chosen there is an edit, of a moderate strength."""
         if self.terms or not (self.site and self.direction):
             return self
-        return replace(self, terms=(EditTerm("add", Strength(1.0), self.direction, self.site),))
+        return replace(self, terms=(EditTerm("add", MODERATE, self.direction, self.site),))
 
     def with_strength(self, strength: Strength) -> Draft:
         return self._with_first(replace(self.term, strength=strength)) if self.term else self

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from labtui_sessions.fields import JobView, Tried
     from labtui_sessions.state import SessionState
 
+EXAMPLE = "none yet; for example 30%*terse@llm.4"
 STYLE = "style:"
 """Prefix of a choice that is not a direction yet, but a bundled style one can be made from."""
 
@@ -78,9 +79,7 @@ class Steer(SteerActions):
                 )
             with Vertical(id="centre"):
                 yield Panel(
-                    Input(
-                        id="edit-line", compact=True, placeholder="2.0*terse@llm.4", suggester=_Continue(self)
-                    ),
+                    Input(id="edit-line", compact=True, placeholder=EXAMPLE, suggester=_Continue(self)),
                     Static("", id="edit-problem", classes="problem", markup=False),
                     Knob(id="knob"),
                     title="Edits",
@@ -111,9 +110,7 @@ class Steer(SteerActions):
                 )
                 with Horizontal(id="arms"):
                     yield Arm(title="Plain", id="plain", waiting="the unsteered answer will be here")
-                    yield Arm(
-                        title="Steered", id="steered", waiting="r runs; both answers stream side by side"
-                    )
+                    yield Arm(title="Steered", id="steered", waiting="")
             with Vertical(classes="drawer right"):
                 yield Panel(
                     OptionsForm(self.draft.options, id="option-form"), title="Sampling", key="o", id="options"
@@ -146,7 +143,7 @@ class Steer(SteerActions):
             self.draft = Draft.from_spec(job.spec)
         if self.app.wanted_direction:
             name, self.app.wanted_direction = self.app.wanted_direction, ""
-            self.draft, self.touched = self.draft.with_direction(name), True
+            self.take_direction(name)
         for term in self.draft.terms:
             self.want_detail(term.direction)
         self._project_pickers(state)
@@ -257,7 +254,7 @@ class Steer(SteerActions):
             plain = arms(state, job.parent)[0]
         said = ""
         if job is not None and job.error:
-            said = f"{job.status}: {job.error}"
+            said = f"{job.status}: {self._hinted(job.error)}"
         elif job is not None and job.status == "queued":
             said = "queued; it starts at the next step of what runs now"
         if job is None and not self.app.live:
@@ -265,8 +262,29 @@ class Steer(SteerActions):
         self.query_one("#plain", Arm).show(plain, steered, self.marks, said if not plain else "")
         edits = steered[-1].edits if steered else ""
         self.query_one("#steered", Arm).show(
-            steered, plain, self.marks, said, Content.styled(edits, "$accent")
+            steered,
+            plain,
+            self.marks,
+            said if said or steered else self._waiting_for(job),
+            Content.styled(edits, "$accent"),
         )
+
+    def _waiting_for(self, job: JobView | None) -> str:
+        """What the steered arm says while it has no answer."""
+        if not self.app.live:
+            return "this run had no edit, so there is no steered answer"
+        if self.draft.term is not None:
+            return "r runs; both answers stream side by side"
+        ran = "that run had no edit, so it gave the plain answer only. " if job is not None else ""
+        if self.direction_names:
+            return f"{ran}No edit is set: d chooses a direction, s a site; then r runs both arms"
+        make = "D makes a direction from a bundled style and puts it in"
+        return f"{ran}No edit is set: {make}; then r runs both arms"
+
+    def _hinted(self, error: str) -> str:
+        """An error of a job, with the key that mends it where there is one."""
+        missing = next((s for s in self.app.style_names if f"no direction named {s!r}" in error), "")
+        return f"{error}. D makes {missing} from its bundled style" if missing else error
 
     def _project_tokens(self, state: SessionState, job: JobView | None, live: bool) -> None:
         shown = self.tokens
@@ -310,7 +328,7 @@ class Steer(SteerActions):
         chart = self.query_one("#chart-perplexity", Chart)
         chart.show(None if few else Plot((perplexity,), "strength α", log_y=True, mark_x=mark))
         chart.display = not few and bool(perplexity.points)
-        self.query_one("#chart", Panel).note(f"{len(tried)} answers")
+        self.query_one("#chart", Panel).note(f"{len(tried)} answers to this prompt")
 
     # -- what the widgets say -------------------------------------------------------------------------
 
@@ -325,7 +343,7 @@ class Steer(SteerActions):
         elif message.id.startswith(STYLE):
             self.make_from_style(message.id.removeprefix(STYLE))
         else:
-            self.change(self.draft.with_direction(message.id))
+            self.take_direction(message.id)
             self.want_detail(message.id)
 
     @on(Choices.Picked, "#history-list")
@@ -370,13 +388,15 @@ class Steer(SteerActions):
 
 
 def related(state: SessionState, draft: Draft) -> list[Tried]:
-    """Finished rows that belong on one chart: the plain ones, and those with the draft's direction and
-    site."""
-    tail = draft.edits.partition("*")[2]
-    wanted = tail.partition(" ")[0] if tail else ""
+    """Finished rows that belong on one chart: answers to the draft's chat, the plain ones and those with the
+    draft's direction and site."""
+    wanted = draft.edits.partition("*")[2]
+    asked = {
+        j.job for j in state.jobs.values() if j.spec and Draft.from_spec(j.spec).messages == draft.messages
+    }
     found = []
     for one in state.tried:
-        if one.knobbed or one.alpha is None:
+        if one.job not in asked or one.knobbed or one.alpha is None:
             continue
         if not one.edits or (wanted and one.edits.partition("*")[2] == wanted):
             found.append(one)

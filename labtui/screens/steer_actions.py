@@ -11,9 +11,10 @@ from labtui.screens.draft import WHERES, Draft, site_text
 from labtui.widgets.arms import MARKS, Arm
 from labtui.widgets.dialog import Choice, Field, Form, Menu, Values
 from labtui.widgets.knob import UNITS, Scale, unit_name
+from labtui.widgets.sitetree import SiteTree
 from labtui.widgets.tokens import Templated, Tokens, generated_tokens, indices
 from labtui_artifacts.errors import LabError, UsageError
-from labtui_kernels.lang.sites import parse_sites
+from labtui_kernels.lang.sites import Site, parse_sites
 from labtui_kernels.lang.strength import Strength, parse_strength
 
 if TYPE_CHECKING:
@@ -251,9 +252,23 @@ class SteerActions(BaseScreen):
         self.app.make_direction(self.make_from_style)
 
     def make_from_style(self, style: str) -> None:
-        """Read a bundled style's direction at every site; it becomes the draft's when it is there."""
-        self.app.make_from_style(style)
-        self.change(self.draft.with_direction(style))
+        """Read a bundled style's direction at every site; the draft takes it."""
+        self.app.make_from_style(
+            style, lambda: self.take_direction(style, f"reading {style} at every site; ")
+        )
+
+    def take_direction(self, name: str, said: str = "") -> None:
+        """Put a direction into the draft's edit; where there is none, into one at the site under the cursor,
+        or in the middle of the model."""
+        before, draft = self.draft.term, self.draft.with_direction(name)
+        if draft.term is None and self.shape is not None:
+            site = self.query_one(SiteTree).pointed or Site("llm", self.shape.blocks // 2, "out")
+            draft = draft.with_site((site,))
+        self.change(draft)
+        if draft.term is not None and before is None:
+            self.app.say(f"{said}the edit is {draft.edits}: , and . turn it, s moves it, r runs")
+        elif said:
+            self.app.say(said.removesuffix("; "))
 
     # -- again, patch ---------------------------------------------------------------------------------
 

@@ -103,6 +103,12 @@ class SiteTree(Tree[Site]):
         if event.node.data is not None:
             self.post_message(self.Chosen(event.node.data))
 
+    @property
+    def pointed(self) -> Site | None:
+        """The site the user moved the cursor to; None while it is where it was at the start."""
+        node = self.cursor_node
+        return node.data if node is not None and self.cursor_line > 0 else None
+
     def describe(self) -> str:
         """What the point under the cursor is, in words."""
         node = self.cursor_node

@@ -25,12 +25,16 @@ TIMEOUT = 3.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A name in the registry; ``hello`` is None where nobody answers, ``problem`` says why."""
+    """A name in the registry; ``hello`` is None where nobody answers, ``problem`` says why.
+
+    ``silent``: something holds the socket and takes connections, but does not say hello.
+    """
 
     name: str
     path: Path
     hello: protocol.Hello | None
     problem: str = ""
+    silent: bool = False
 
 
 def socket_path(name: str) -> Path:
@@ -115,10 +119,14 @@ def probe(name: str, timeout: float = TIMEOUT) -> Entry:
     """Connect and say hello."""
     path = socket_path(name)
     try:
-        with connect(name, timeout) as connection:
-            return Entry(name, path, exchange_hello(connection, name))
+        connection = connect(name, timeout)
     except LabError as error:
         return Entry(name, path, None, str(error))
+    with connection:
+        try:
+            return Entry(name, path, exchange_hello(connection, name))
+        except LabError as error:
+            return Entry(name, path, None, str(error), silent=True)
 
 
 def entries(timeout: float = TIMEOUT) -> Iterator[Entry]:
