@@ -11,6 +11,7 @@ from labtui_artifacts import paths
 from labtui_artifacts.errors import LabError, from_code
 from labtui_kernels import protocol
 from labtui_kernels.broker.jobs import Job
+from labtui_kernels.broker.memory import killed_for_memory, oom_kills
 from labtui_kernels.broker.supervisor import Worker
 from labtui_kernels.build import build_id
 from labtui_kernels.lang.shape import ModelShape
@@ -35,6 +36,7 @@ class Keeper:
         self.info: dict[str, Any] | None = None
         self.failure: tuple[int, str] | None = None
         self.halvings = 0
+        self._oom_kills: int | None = None
         self._queries: dict[int, asyncio.Future[Any]] = {}
         self._ids = itertools.count(1)
         self._lost_at: list[float] = []
@@ -65,6 +67,7 @@ class Keeper:
             return
         self.failure, self.ready, self._shown = None, False, ("", -1.0)
         broker.set_state("loading", "starting the worker", 0.0)
+        self._oom_kills = oom_kills()
         worker = Worker(broker.log, broker.limits, self._message, self._lost)
         self.worker = worker
         config = broker.config
@@ -114,7 +117,7 @@ class Keeper:
         if self.failure is not None:
             broker.set_state("worker-lost", self.failure[1])
             return
-        if not self._forced and status == -9:
+        if not self._forced and killed_for_memory(status, self._oom_kills, oom_kills()):
             self.halvings = min(MAX_HALVINGS, self.halvings + 1)
         data = {"reason": reason, "exit": status, "jobs": blamed}
         broker.sessions.need_current().post("worker.lost", data)
