@@ -34,7 +34,9 @@ def labtui(
 def must(*arguments: str, timeout: float = 120, cwd: Path | None = None) -> str:
     """Run ``labtui …``, expect exit code 0 and return its stdout."""
     done = labtui(*arguments, timeout=timeout, cwd=cwd)
-    assert done.returncode == 0, f"labtui {' '.join(arguments)} -> {done.returncode}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, (
+        f"labtui {' '.join(arguments)} -> {done.returncode}\n{done.stdout}{done.stderr}"
+    )
     return done.stdout
 
 

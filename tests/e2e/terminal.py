@@ -18,7 +18,9 @@ class Terminal:
     Waiting is for a condition on the screen, with a deadline; never for a length of time.
     """
 
-    def __init__(self, command: str, *, width: int = 80, height: int = 24, term: str = "screen-256color") -> None:
+    def __init__(
+        self, command: str, *, width: int = 80, height: int = 24, term: str = "screen-256color"
+    ) -> None:
         self.socket = f"labtui-{uuid.uuid4().hex[:8]}"
         self._tmux(
             "-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), command

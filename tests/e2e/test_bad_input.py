@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from labtui_artifacts import library
 
+from labtui_artifacts import library
 from tests.e2e.lab import labtui, one_line
 
 Maker = Callable[[Path], list[str]]
@@ -107,7 +107,9 @@ def spec(text: str) -> Maker:
 
 def generate(**fields: object) -> Maker:
     lines = {"kind": "generate", "prompt": "Explain what a mutex is.", "max_new_tokens": 8} | fields
-    return spec("\n".join(f"{key} = {value if key == 'RAW' else json.dumps(value)}" for key, value in lines.items()))
+    return spec(
+        "\n".join(f"{key} = {value if key == 'RAW' else json.dumps(value)}" for key, value in lines.items())
+    )
 
 
 def damaged_session(folder: Path) -> list[str]:

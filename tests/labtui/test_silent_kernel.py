@@ -40,7 +40,7 @@ def test_it_is_listed_as_not_answering(silent: str) -> None:
 
 
 def test_a_request_to_it_ends_with_one_line(silent: str) -> None:
-    with pytest.raises(Unreachable, match="'mute' is not answering.*labtui kernel logs mute"):
+    with pytest.raises(Unreachable, match=r"'mute' is not answering.*labtui kernel logs mute"):
         asyncio.run(starting.ask(silent, "info", within=0.3))
 
 

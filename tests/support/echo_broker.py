@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import msgspec
+
 from labtui_kernels.broker import config, daemon, keeper, supervisor, writer
 from labtui_sessions import journal
 

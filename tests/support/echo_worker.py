@@ -53,7 +53,9 @@ class EchoRecipe:
                 chunk = {"start": start, "ids": [start], "pieces": [piece], "logprobs": [-1.0], "gaps": [0.5]}
                 ctx.emit("row.tokens", {"row": cell, **chunk})
                 yield
-            ctx.emit("row.finished", {"row": cell, "finish": "length", "text": prompt, "words": 1, "tokens": 1})
+            ctx.emit(
+                "row.finished", {"row": cell, "finish": "length", "text": prompt, "words": 1, "tokens": 1}
+            )
             rows = [{"row": cell, "prompt": prompt, "pid": os.getpid()}]
             ctx.emit("cell.committed", {"cell": cell, "table": "echo", "rows": rows})
             ctx.progress(number + 1, len(self.spec.prompts), "cells")

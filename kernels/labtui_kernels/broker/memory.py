@@ -1,4 +1,4 @@
-"""Whether the system killed a process for memory: a worker that a person killed must not be taken for one that ran out."""
+"""Whether the system killed a process for memory, as opposed to a person who killed it."""
 
 from __future__ import annotations
 

@@ -131,10 +131,11 @@ def template(kind: str) -> str:
         example = _EXAMPLES[kind].get(info.name, msgspec.NODEFAULT)
         value = _default(info) if example is msgspec.NODEFAULT else example
         comment = texts.get(info.name, "")
-        if value is None:
-            text = f"# {info.name} = true"
-        else:
-            text = f"{info.name} = {toml_value(msgspec.to_builtins(value))}"
+        text = (
+            f"# {info.name} = true"
+            if value is None
+            else f"{info.name} = {toml_value(msgspec.to_builtins(value))}"
+        )
         gap = " " * max(2, 38 - len(text))
         lines.append(f"{text}{gap}# {comment}" if comment else text)
     return "\n".join(lines) + "\n"

@@ -11,8 +11,8 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 import transformers
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from .corpus import Chat, chats, tokenizer_texts
 from .tokenizer import END_OF_TEXT, TURN_END, save_tokenizer, token_id, train_tokenizer
@@ -29,15 +29,40 @@ from .tokenizer import END_OF_TEXT, TURN_END, save_tokenizer, token_id, train_to
 CONTEXT = 1024
 BATCH = 32
 POOL = 24  # batches drawn together and sorted by length, so that little is padded
-PEAK_RATE = 2.5e-3
 TOKENIZER_TEXTS = 20_000
-HIDDEN_SHARE = 0.85
-SHIFTED_SHARE, MAX_SHIFT = 0.5, 0.5
-UPDATE_CAP, CAP_WEIGHT = 0.1, 1.0  # mean square of what a block adds, where embeddings have 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the training, with a one-cycle schedule of its own.
+
+    ``hidden`` is the share of rows in which only the last prompt token may look back at the system prompt, so
+    that what it asks for must pass through that token's residual stream. ``shifted`` is the share of rows that
+    get one random vector at all positions after one random block, of up to ``size`` times the median residual
+    norm, so that the model bears being moved in directions that mean nothing to it, as a larger model does.
+    """
+
+    name: str
+    steps: int
+    rate: float
+    hidden: float
+    shifted: float
+    size: float
+
+
+STAGES = (
+    Stage("answer", 1200, 2.5e-3, 0.0, 0.0, 0.0),
+    Stage("bear small shifts", 450, 1.5e-3, 0.9, 0.5, 0.5),
+    Stage("ask the last token", 400, 1.5e-3, 0.9, 0.5, 0.5),
+    Stage("bear large shifts", 450, 1.5e-3, 0.9, 0.6, 1.3),
+    Stage("settle", 320, 1.2e-3, 0.9, 0.7, 1.4),
+)
+"""Without the later stages a *terse* direction ruins the text before it shortens it: what a system prompt
+asks for is spread over positions that answers read directly, and a vector of that norm breaks them."""
 
 
 def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
-    """8 blocks of width 192, 6 query and 2 key heads of 32, untied embeddings: 3.9 M parameters."""
+    """8 blocks of width 192, 6 query and 2 key heads of 32, tied embeddings: 3.5 M parameters."""
     return Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=192,
@@ -47,7 +72,7 @@ def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
         num_key_value_heads=2,
         head_dim=32,
         max_position_embeddings=CONTEXT,
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
         attention_dropout=0.0,
         bos_token_id=None,
         eos_token_id=token_id(tokenizer, TURN_END),
@@ -84,12 +109,8 @@ class Batch:
     shift: Tensor
 
 
-def batches(seed: int, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
-    """Endless batches. Chats of one pool are sorted by length, cut into batches, and the batches shuffled.
-
-    In `HIDDEN_SHARE` of the rows the answer cannot look back at the system prompt: what it asks for must then
-    be carried by the residual stream of the later positions, where a direction can be read and edited.
-    """
+def batches(seed: int, tokenizer: PreTrainedTokenizerFast, stage: Stage) -> Iterator[Batch]:
+    """Endless batches. Chats of one pool are sorted by length, cut into batches, and the batches shuffled."""
     stream = chats(seed)
     end = token_id(tokenizer, TURN_END)
     system = tokenizer.encode("system")[0]
@@ -107,24 +128,19 @@ def batches(seed: int, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
                 ids[r, : len(row)] = torch.tensor(row)
                 targets[r, start - 1 : len(row) - 1] = torch.tensor(row[start:])
             allowed = torch.ones(length, length, dtype=torch.bool).tril().repeat(BATCH, 1, 1, 1)
-            hidden = torch.rand(BATCH, generator=order) < HIDDEN_SHARE
+            hidden = torch.rand(BATCH, generator=order) < stage.hidden
             for r, (row, start) in enumerate(rows):
                 if hidden[r] and row[1] == system:
-                    allowed[r, 0, start:, 1 : row.index(end) + 1] = False
-            size = torch.rand(BATCH, generator=order) * MAX_SHIFT
-            size[torch.rand(BATCH, generator=order) > SHIFTED_SHARE] = 0.0
+                    turn = row.index(end) + 1
+                    allowed[r, 0, turn : start - 1, 1:turn] = False
+                    allowed[r, 0, start:, 1:turn] = False
+            size = torch.rand(BATCH, generator=order) * stage.size
+            size[torch.rand(BATCH, generator=order) >= stage.shifted] = 0.0
             yield Batch(ids, targets, allowed, size[:, None, None])
 
 
-def loss_of(model: Qwen3ForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(mean cross-entropy in nats over the targets, penalty); logits only where there is a target.
-
-    The penalty is the mean over blocks and positions of the squared excess of a block's update (its mean
-    square over the width) above `UPDATE_CAP`. Blocks then add to the residual stream by small steps, as in
-    larger models, and what a prompt asks for moves a position by less than the position's own size. Rows with
-    a shift get one random vector at all positions after one random block, so that the model bears being moved
-    in directions that mean nothing to it, as a larger model does.
-    """
+def loss_of(model: Qwen3ForCausalLM, batch: Batch) -> Tensor:
+    """Mean cross-entropy in nats over the targets; logits are computed only where there is a target."""
     blocks = model.model.layers
     size = batch.shift
 
@@ -132,124 +148,94 @@ def loss_of(model: Qwen3ForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
         vector = F.normalize(torch.randn(len(size), 1, out.shape[-1]), dim=-1)
         return out + size * out.detach().norm(dim=-1).median() * vector
 
-    excess: list[Tensor] = []
-
-    def weigh(_module: Any, inputs: Any, out: Tensor) -> None:
-        excess.append(F.relu((out - inputs[0]).square().mean(-1) - UPDATE_CAP).square().mean())
-
-    handles = [block.register_forward_hook(weigh) for block in blocks]
-    handles.append(blocks[int(torch.randint(len(blocks), ()))].register_forward_hook(move))
+    handle = blocks[int(torch.randint(len(blocks), ()))].register_forward_hook(move)
     try:
         out = model.model(input_ids=batch.ids, attention_mask=batch.allowed, use_cache=False)
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
     wanted = batch.targets != -100
-    loss = F.cross_entropy(model.lm_head(out.last_hidden_state[wanted]), batch.targets[wanted])
-    return loss, CAP_WEIGHT * torch.stack(excess).mean()
+    return F.cross_entropy(model.lm_head(out.last_hidden_state[wanted]), batch.targets[wanted])
 
 
-def train(
-    out: Path,
+def run_stage(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    stage: Stage,
     seed: int,
-    steps: int,
-    minutes: float,
-    threads: int,
-    start: Path | None = None,
-    rate: float = PEAK_RATE,
-) -> dict[str, Any]:
-    """Train and write the model folder ``out``; returns the summary that ends ``training.log``.
-
-    ``start`` is a model folder to go on from (None: from scratch). RuntimeError when ``minutes`` pass before
-    the last step: half a schedule is no model.
-    """
-    torch.set_num_threads(threads)
-    torch.manual_seed(seed)
-    out.mkdir(parents=True, exist_ok=True)
+    deadline: float,
+    note: Callable[..., None],
+) -> None:
+    """One stage, in place. RuntimeError when ``deadline`` (monotonic) passes: half a schedule is no model."""
     started = time.monotonic()
-    if start is None:
-        tokenizer = train_tokenizer(tokenizer_texts(seed, TOKENIZER_TEXTS))
-        model = Qwen3ForCausalLM(configure(tokenizer))
-        torch.nn.init.normal_(model.model.embed_tokens.weight)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(start)
-        model = Qwen3ForCausalLM.from_pretrained(start, dtype=torch.float32)
-    model.train()
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim == 1]
     optimiser = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
-        lr=rate,
+        lr=stage.rate,
         betas=(0.9, 0.98),
         fused=True,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=rate, total_steps=steps, pct_start=0.08, final_div_factor=100.0
+        optimiser, max_lr=stage.rate, total_steps=stage.steps, pct_start=0.08, final_div_factor=100.0
     )
-    log = (out / "training.log").open("w", encoding="utf-8")
-
-    def note(**fields: Any) -> None:
-        log.write(json.dumps(fields) + "\n")
-        log.flush()
-        print(json.dumps(fields), flush=True)
-
-    parameters = sum(p.numel() for p in model.parameters())
-    note(
-        event="start", seed=seed, steps=steps, batch=BATCH, peak_rate=rate, parameters=parameters,
-        threads=threads, machine=f"CPU, {platform.machine()}", dtype="float32",
-        python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
-        tokenizers=tokenizers.__version__, )  # fmt: skip
     seen, losses = 0, []
-    for step, batch in zip(range(1, steps + 1), batches(seed, tokenizer), strict=False):
-        loss, penalty = loss_of(model, batch)
+    for step, batch in zip(range(1, stage.steps + 1), batches(seed, tokenizer, stage), strict=False):
+        loss = loss_of(model, batch)
         optimiser.zero_grad(set_to_none=True)
-        (loss + penalty).backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         seen += int((batch.targets != -100).sum())
         losses.append(float(loss.detach()))
-        seconds = time.monotonic() - started
-        if step % 50 == 0 or step == steps:
-            note(
-                step=step,
-                loss=round(sum(losses[-50:]) / len(losses[-50:]), 4),
-                penalty=round(float(penalty.detach()), 4),
-                seconds=round(seconds, 1),
-                answer_tokens=seen,
-            )
-        if seconds > 60 * minutes and step < steps:
-            log.close()
-            raise RuntimeError(
-                f"train: {minutes} minutes passed at step {step} of {steps}; raise --minutes or lower --steps"
-            )
-    summary = {
-        "event": "end",
-        "steps": steps,
-        "loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),
-        "seconds": round(time.monotonic() - started, 1),
-        "answer_tokens": seen,
-    }
-    note(**summary)
-    log.close()
+        if step % 50 == 0 or step == stage.steps:
+            recent = losses[-50:]
+            seconds = round(time.monotonic() - started, 1)
+            note(stage=stage.name, step=step, loss=round(sum(recent) / len(recent), 4), seconds=seconds,
+                 answer_tokens=seen)  # fmt: skip
+        if time.monotonic() > deadline and step < stage.steps:
+            raise RuntimeError(f"train: out of time at step {step} of {stage.name!r}; raise --minutes")
+
+
+def train(out: Path, seed: int, minutes: float, threads: int, stages: Sequence[Stage] = STAGES) -> None:
+    """Train from scratch through ``stages`` and write the model folder ``out`` with its ``training.log``."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    tokenizer = train_tokenizer(tokenizer_texts(seed, TOKENIZER_TEXTS))
+    model = Qwen3ForCausalLM(configure(tokenizer))
+    model.train()
+    with (out / "training.log").open("w", encoding="utf-8") as log:
+
+        def note(**fields: Any) -> None:
+            log.write(json.dumps(fields) + "\n")
+            log.flush()
+            print(json.dumps(fields), flush=True)
+
+        note(
+            event="start", seed=seed, stages=[asdict(stage) for stage in stages], batch=BATCH,
+            parameters=sum(p.numel() for p in model.parameters()), threads=threads,
+            machine=f"CPU, {platform.machine()}", dtype="float32", python=platform.python_version(),
+            torch=torch.__version__, transformers=transformers.__version__, tokenizers=tokenizers.__version__,
+        )  # fmt: skip
+        for number, stage in enumerate(stages):
+            run_stage(model, tokenizer, stage, seed + number, started + 60 * minutes, note)
+        note(event="end", steps=sum(s.steps for s in stages), seconds=round(time.monotonic() - started, 1))
     model.eval().bfloat16()
     model.generation_config.do_sample = False
     model.save_pretrained(out)
     save_tokenizer(tokenizer, out)
-    return summary
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m labtui_kernels.toys.train", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--minutes", type=float, default=45.0, help="give up after so long (default 45)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--start", type=Path, default=None, help="go on from the model in this folder")
-    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="peak learning rate")
     given = parser.parse_args(arguments)
-    train(given.out, given.seed, given.steps, given.minutes, given.threads, given.start, given.rate)
+    train(given.out, given.seed, given.minutes, given.threads)
 
 
 if __name__ == "__main__":

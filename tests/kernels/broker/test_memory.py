@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from labtui_kernels.broker.memory import killed_for_memory, oom_kills
 
 

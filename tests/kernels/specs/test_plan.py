@@ -148,5 +148,5 @@ def test_other_kinds_are_counted() -> None:
     direction = specs.load({"kind": "direction", "name": "terse", "style": "terse"})
     counted = count(direction, SHAPE)
     assert counted["sites"] == 8 and counted["prompts"] >= 24
-    with pytest.raises(UsageError, match="no style .tense."):
+    with pytest.raises(UsageError, match=r"no style .tense."):
         count(specs.load({"kind": "direction", "name": "t", "style": "tense"}), SHAPE)
