@@ -26,8 +26,10 @@ def bare() -> float:
 def first_paint(env: dict[str, str]) -> float:
     """Seconds from the start of ``labtui`` to its first frame (the title in its header)."""
     with PtyProgram([LABTUI], 120, 40, env) as app:
-        app.wait_for(b"\x1b[?1049h")  # the alternate screen, so that a line of an error is not taken for a frame
-        return app.wait_for("start the bundled toy".encode()) - app.started
+        app.wait_for(
+            b"\x1b[?1049h"
+        )  # the alternate screen, so that a line of an error is not taken for a frame
+        return app.wait_for(b"start the bundled toy") - app.started
 
 
 def hello(env: dict[str, str], run: int) -> float:
@@ -55,5 +57,7 @@ def main() -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for key, what in (("paint", "app start to first paint"), ("hello", "kernel start to HELLO")):
         value = statistics.median(times[key])
-        rows.append({"what": what, "figure": f"{value:.2f} s", "against": against, "ratio": f"{value / base:.1f}x"})
+        rows.append(
+            {"what": what, "figure": f"{value:.2f} s", "against": against, "ratio": f"{value / base:.1f}x"}
+        )
     return rows

@@ -17,7 +17,9 @@ from typing import Self
 class PtyProgram:
     """``with PtyProgram([...], 200, 60) as program``: what it writes is read, never shown."""
 
-    def __init__(self, command: Sequence[str], width: int, height: int, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], width: int, height: int, env: Mapping[str, str] | None = None
+    ) -> None:
         self.started = time.perf_counter()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
