@@ -253,9 +253,7 @@ class SteerActions(BaseScreen):
 
     def make_from_style(self, style: str) -> None:
         """Read a bundled style's direction at every site; the draft takes it."""
-        self.app.make_from_style(
-            style, lambda: self.take_direction(style, f"reading {style} at every site; ")
-        )
+        self.app.make_from_style(style, lambda: self.take_direction(style, f"reading {style}; "))
 
     def take_direction(self, name: str, said: str = "") -> None:
         """Put a direction into the draft's edit; where there is none, into one at the site under the cursor,
@@ -266,7 +264,7 @@ class SteerActions(BaseScreen):
             draft = draft.with_site((site,))
         self.change(draft)
         if draft.term is not None and before is None:
-            self.app.say(f"{said}the edit is {draft.edits}: , and . turn it, s moves it, r runs")
+            self.app.say(f"{said}edit {draft.edits}: , . turn it, r runs")
         elif said:
             self.app.say(said.removesuffix("; "))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -320,7 +321,7 @@ def plot(rows: Sequence[dict[str, Any]], outcome: str) -> Plot | None:
         label = f"{row.get('direction')} {row.get('site')}" if several else str(row.get("site"))
         sums.setdefault(label, {}).setdefault(x, []).append(float(value))  # type: ignore[arg-type]
     series = []
-    for label, points in sums.items():
+    for label, points in sorted(sums.items(), key=lambda item: _natural(item[0])):
         if zero and 0.0 not in points:
             points[0.0] = zero
         series.append(Series(label, tuple((x, sum(v) / len(v)) for x, v in sorted(points.items()))))
@@ -329,6 +330,11 @@ def plot(rows: Sequence[dict[str, Any]], outcome: str) -> Plot | None:
     return Plot(
         tuple(series[:6]), x_label="strength", log_y=outcome in ("perplexity", "kl") and _positive(series)
     )
+
+
+def _natural(label: str) -> list[tuple[bool, int, str]]:
+    """An order in which llm.2 comes before llm.10."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", label)]
 
 
 def _positive(series: Sequence[Series]) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from labtui.projection import Link
-from labtui.screens.steer import Steer
+from labtui.screens.steer import Steer, related
 from labtui.widgets.arms import Arm
 from labtui.widgets.dialog import Form, Menu
 from labtui.widgets.tokens import Templated
@@ -55,7 +57,7 @@ async def test_site_and_direction_make_an_edit(make_app) -> None:
     async with app.run_test(size=WIDE) as pilot:
         await settled(pilot)
         await pilot.press("s", "j", "j", "j", "enter", "d", "enter")
-        assert steer(app).draft.edits == "1.0*terse@llm.2"
+        assert steer(app).draft.edits == "30%*terse@llm.2"
 
 
 async def test_typed_edits_are_checked_as_they_are_typed(make_app) -> None:
@@ -67,6 +69,42 @@ async def test_typed_edits_are_checked_as_they_are_typed(make_app) -> None:
         await pilot.press("backspace", "backspace", "3")
         assert not problem.display
         assert steer(app).draft.edits == "2.0*terse@llm.3"
+
+
+async def test_a_new_direction_comes_with_an_edit_in_the_middle_of_the_model(make_app) -> None:
+    made = FakeKernel().ready()
+    app = make_app(made)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert "D makes a direction" in str(app.screen.query_one("#steered-text").render())
+        await pilot.press("D", "enter")
+        await settled(pilot)
+        assert made.params("submit")["spec"]["kind"] == "direction"
+        middle = steer(app).shape.blocks // 2
+        assert steer(app).draft.edits == f"30%*terse@llm.{middle}"
+        assert steer(app).draft.edits in app.said
+        assert "r runs" in str(app.screen.query_one("#steered-text").render())
+
+
+async def test_a_direction_that_is_not_made_yet_names_the_key_that_makes_it(make_app) -> None:
+    made = FakeKernel().ready()
+    app = make_app(made)
+    made.emit("job.queued", job="j1", kind="generate", spec={"kind": "generate", "prompt": "x"})
+    made.emit("job.finished", job="j1", status="failed", error="no direction named 'terse' (stored: none)")
+    async with app.run_test(size=WIDE) as pilot:
+        await settled(pilot)
+        assert "D makes terse" in str(app.screen.query_one("#steered-text").render())
+
+
+async def test_the_chart_holds_answers_to_this_prompt_only(make_app) -> None:
+    made = kernel("done")
+    assert made is not None
+    app = make_app(made, first="steer")
+    async with app.run_test(size=WIDE) as pilot:
+        await settled(pilot)
+        assert len(related(made.state, steer(app).draft)) > 2
+        steer(app).change(replace(steer(app).draft, prompt="Something else?"))
+        assert related(made.state, steer(app).draft) == []
 
 
 async def test_the_knob_is_sent_while_it_streams_and_says_from_where_it_applies(make_app) -> None:
