@@ -22,7 +22,7 @@ SWEEP: dict[str, Any] = {
     "prompts": ["Explain what a mutex is.", "What is photosynthesis?", "Why does a vaccine matter?"],
     "directions": [STYLE],
     "sites": "llm.1,3,5",
-    "strengths": [0.1, 0.2, 0.4, 0.8],
+    "strengths": [0.2, 0.4, 0.6, 0.8, 1.2],
     "max_new_tokens": 96,
     "metrics": ["words", "perplexity"],
 }
