@@ -102,7 +102,7 @@ class AppActions:
             self.say(f"saving to {path}")
             self.do(
                 lambda: self.lobby.save(kernel, path),
-                lambda _: self.say(f"saved; replay it anywhere with: labtui replay {path}"),
+                lambda _: self.say(f"saved; labtui replay {_short(path)} plays it"),
             )
 
         field = Field(
@@ -217,6 +217,12 @@ class AppActions:
         if self.kernel is None:
             self.action_show_screen("home")
         self.pump.now()
+
+
+def _short(path: Path) -> str:
+    """A path as it is typed in this folder, so that the line that names it fits."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def spec_text(data: dict[str, Any]) -> str:
