@@ -82,8 +82,18 @@ def show_key(key: str) -> str:
     return _SHOWN.get(key, key)
 
 
-def _a(id: str, title: str, keys: str, handler: str, help: str, *, foot: int = 0, live: bool = False,
-       anywhere: bool = False, palette: bool = True) -> Action:
+def _a(
+    id: str,
+    title: str,
+    keys: str,
+    handler: str,
+    help: str,
+    *,
+    foot: int = 0,
+    live: bool = False,
+    anywhere: bool = False,
+    palette: bool = True,
+) -> Action:
     """A row of the table; the scope is what stands before the dot of ``id``."""
     scope = id.partition(".")[0]
     return Action(id, title, tuple(keys.split()), scope, handler, help, foot, live, anywhere, palette)

@@ -179,7 +179,9 @@ class Shelf(BaseScreen):
                 else ("" if values["name"] else "a name is needed")
             )
 
-        first = " - ".join(f"0.5*{n}" for n in (self.marked or sorted(known))[:2])
+        arts = source.state.artifacts
+        whole = [n for n in sorted(known) if arts[n].meta.get("method") != "activation"]  # that is a patch's
+        first = " - ".join(f"0.5*{n}" for n in (self.marked or whole)[:2])
         fields = [
             Field("expr", "expression", first, check=check, hint="0.5*terse - 0.2*formal"),
             Field("name", "name", check=named),

@@ -75,9 +75,7 @@ class Tokens(Reader):
 
 def legend(tokens: Templated) -> str:
     """Counts for the panel's lower border."""
-    return (
-        f"{len(tokens.pieces)} · {len(tokens.edited)} edited, underlined · {len(tokens.read)} read ⟦⟧"
-    )
+    return f"{len(tokens.pieces)} · {len(tokens.edited)} edited, underlined · {len(tokens.read)} read ⟦⟧"
 
 
 def indices(mask: Sequence[bool]) -> frozenset[int]:
