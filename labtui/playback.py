@@ -48,7 +48,9 @@ def lines(state: SessionState, event: Event) -> list[str]:
         said = f"model {name}  {info.get('dtype', '')}  {info.get('device', '')}"
     elif event.kind == "job.queued":
         spec = data.get("spec", {})
+        asked = spec.get("prompt") if isinstance(spec.get("prompt"), str) else ""
         said = f"{data.get('kind')} {data.get('job')}  {spec.get('edits', '')}"
+        said += f"  {asked[:200]!r}" if asked else ""
     elif event.kind == "job.finished":
         said = f"{data.get('job')} {data.get('status')}  {data.get('error') or ''}"
     elif event.kind == "row.finished":

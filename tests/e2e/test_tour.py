@@ -95,8 +95,7 @@ def test_first_steered_answer_over_ssh(node: Node, tmp_path: Path, width: int, h
         ask(screen, "30%*terse@llm.1", "What is a compiler?")
         shown = screen.wait_for(r"(?s)Plain.*\d+ words.*Steered.*\d+ words", 60)
         assert "compiler" in shown
-        screen.keys("Escape")
-        screen.keys("q")
+        screen.keys("C-q")
         screen.wait_for("Pane is dead|closed")
     ps = json.loads(labtui("kernel", "ps", "--json", env=node.env).stdout)
     assert [kernel["state"] for kernel in ps] == ["ready"]
@@ -155,7 +154,7 @@ def test_the_line_is_cut_mid_stream_and_everything_is_there_again(node: Node, tm
         assert len(sessions) == 1
         done = labtui("session", "save", sessions[0]["id"], str(saved), env=node.env)
         assert done.returncode == 0, done.stderr
-        back.keys("q")
+        back.keys("C-q")
     replay_elsewhere(saved, live, tmp_path)
 
 
