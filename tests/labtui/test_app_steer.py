@@ -80,7 +80,9 @@ async def test_a_new_direction_comes_with_an_edit_in_the_middle_of_the_model(mak
         await pilot.press("D", "enter")
         await settled(pilot)
         assert made.params("submit")["spec"]["kind"] == "direction"
-        middle = steer(app).shape.blocks // 2
+        shape = steer(app).shape
+        assert shape is not None
+        middle = shape.blocks // 2
         assert steer(app).draft.edits == f"30%*terse@llm.{middle}"
         assert steer(app).draft.edits in app.said
         assert "r runs" in str(app.screen.query_one("#steered-text").render())

@@ -28,7 +28,8 @@ if delay := float(os.environ.get("LABTUI_SYNC", "0")):
 
     writer.fsync = slow
 
-if full := os.environ.get("LABTUI_FULL"):
+full = os.environ.get("LABTUI_FULL", "")
+if full:
     write = journal._pwrite
 
     def refuse(fd: int, data: bytes, offset: int) -> None:
@@ -38,7 +39,8 @@ if full := os.environ.get("LABTUI_FULL"):
 
     journal._pwrite = refuse
 
-if limits := os.environ.get("LABTUI_LIMITS"):
+limits = os.environ.get("LABTUI_LIMITS", "")
+if limits:
     check = daemon.prepare
 
     def prepare(name: str, given: bytes) -> config.Record:

@@ -34,6 +34,7 @@ def write_gguf(loaded: LoadedModel, path: Path, *, name: str = "Tiny Qwen", quan
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
     for key, tensor in loaded.model.state_dict().items():
         target = names.get_name(key, try_suffixes=(".weight", ".bias"))
+        assert target is not None, f"{key} has no name in GGUF"
         values = tensor.numpy()
         if quantise and values.ndim == 2 and values.shape[1] % 32 == 0:
             raw = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
