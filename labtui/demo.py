@@ -79,6 +79,9 @@ def show(rows: list[dict[str, Any]]) -> None:
     from labtui.widgets.chart import render
 
     points = means(rows)
+    print(
+        f"{STYLE} on {MODEL}: words an answer by site and strength, mean over {len(SWEEP['prompts'])} prompts\n"
+    )
     output.table(points, ["site", "strength", "of_reference", "words", "perplexity", "rows", "control"])
     drawn = plot(rows, "words")
     if drawn is not None:

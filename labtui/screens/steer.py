@@ -375,8 +375,12 @@ class Steer(SteerActions):
         field = {"prompt-text": "prompt", "system-text": "system", "prefill-text": "prefill"}[
             event.text_area.id or ""
         ]
-        if event.text_area.has_focus and getattr(self.draft, field) != event.text_area.text:
-            self.change(replace(self.draft, **{field: event.text_area.text}), paint=False)
+        text = event.text_area.text
+        if not isinstance(event.text_area, Prompt) or text == event.text_area.known:
+            return
+        event.text_area.known = text
+        if getattr(self.draft, field) != text:
+            self.change(replace(self.draft, **{field: text}), paint=False)
 
     @on(Prompt.Submitted)
     def _submitted(self) -> None:

@@ -25,10 +25,15 @@ class Prompt(TextArea):
             soft_wrap=True,
             highlight_cursor_line=False,
         )
+        self.known = ""
+        """The text that the draft and this widget agreed on last; another one here was typed since."""
 
     def show(self, text: str) -> None:
-        """Put a text here, unless it is being written in or is the same."""
-        if text != self.text and not self.has_focus:
+        """Put a text here, unless it is being written in, or holds what the draft has not heard of yet."""
+        if text == self.text:
+            self.known = text
+        elif not self.has_focus and self.text == self.known:
+            self.known = text
             self.text = text
             self.move_cursor(self.document.end)
 

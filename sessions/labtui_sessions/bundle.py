@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -248,7 +249,7 @@ def _save(log: EventLog, out: Path, artifacts: Mapping[str, Path], until: int | 
     summary, tensors = writer.finish()
     _include(summary, tensors, writer.directions, artifacts)
     summary.sha256 = {name: sha256(array) for name, array in tensors.items()}
-    meta: dict[str, Any] = msgspec.to_builtins(summary)
+    meta: dict[str, Any] = finite(msgspec.to_builtins(summary))
     raw = json.dumps(meta, allow_nan=False).encode()
     if len(raw) > SUMMARY_LIMIT:
         tensors["summary"] = np.frombuffer(raw, np.uint8)
@@ -339,7 +340,7 @@ class _Writer:
         summary = Summary(
             id=state.id,
             title=state.title,
-            created=state.created,
+            created=state.created if math.isfinite(state.created) else 0.0,
             saved=time.time(),
             kernel=state.kernel_name,
             events=state.seq,

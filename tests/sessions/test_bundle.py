@@ -238,3 +238,12 @@ print(state_at(open_bundle(sys.argv[1])).title)
         capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert out.stdout.strip() == "mutex"
+
+
+def test_a_number_that_json_cannot_hold_is_absent_from_the_summary(tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    with Journal.open(folder) as journal:
+        journal.append("session.opened", {"id": "odd", "created": float("nan")}, 1.0)
+        journal.append("model.ready", {"info": {"name": "m", "memory_bytes": float("inf")}}, 2.0)
+    save(folder, tmp_path / "odd.safetensors")
+    assert open_bundle(tmp_path / "odd.safetensors").summary.events == 2
