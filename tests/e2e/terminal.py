@@ -73,6 +73,14 @@ class Terminal:
             time.sleep(WAIT)
         return text
 
+    def wait_ended(self, timeout: float = 30.0) -> None:
+        """Wait until the command in the window has ended, whatever is left on the screen."""
+        end = time.monotonic() + timeout
+        while self._tmux("display-message", "-p", "#{pane_dead}").strip() != "1":
+            if time.monotonic() > end:
+                raise AssertionError(f"still running after {timeout:.0f} s on:\n{self.screen()}")
+            time.sleep(WAIT)
+
     def resize(self, width: int, height: int) -> None:
         """Change the window's size, as a person dragging its corner does."""
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
