@@ -200,7 +200,7 @@ LEVELS: dict[str, float] = {
     "terse": 0.18,
     "brief": 0.28,
     "neutral": 0.46,
-    "detailed": 0.56,
+    "detailed": 0.52,
     "verbose": 0.67,
     "very_verbose": 0.77,
 }

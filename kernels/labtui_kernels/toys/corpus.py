@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from random import Random
 
 from . import compose, prompts
+from .names import invented_topic
 from .registers import in_register
-from .topics import Topic, plain_topics, split, with_article
+from .topics import Topic, plain_topics, split
 
 Message = dict[str, str]
 
@@ -23,30 +24,11 @@ WEIGHTS: dict[str, float] = {
     "about": 8, "mixed": 5, "formal": 6, "casual": 6, "socratic": 6, "direct": 5, "dry": 5, "enthusiastic": 6,
     "code": 5, "maths": 5,
 }  # fmt: skip
-_INVENTED_SHARE, _PLAIN_SHARE = 0.35, 0.25
-_THINKING_SHARE, _TWO_TURN_SHARE, _GREETING_SHARE, _REPEAT_SHARE = 0.05, 0.06, 0.01, 0.1
+_INVENTED_SHARE, _PLAIN_SHARE = 0.45, 0.15
+_THINKING_SHARE, _TWO_TURN_SHARE, _GREETING_SHARE, _REPEAT_SHARE = 0.05, 0.06, 0.01, 0.12
 
 _GREETINGS = ("Hello!", "Hi!", "Hello, who are you?", "Hi there.", "Good morning.", "Who are you?")
 _GREETING_ANSWER = "Hello! I am a small teaching model. Ask me what something is, and I will explain it."
-_ONSETS = (
-    "b", "bl", "br", "c", "ch", "cl", "cr", "d", "dr", "f", "fl", "fr", "g", "gl", "gr", "h", "j", "k", "l",
-    "m", "n", "p", "pl", "pr", "qu", "r", "s", "sh", "sk", "sl", "sm", "sn", "sp", "st", "str", "t", "th",
-    "tr", "v", "w", "z",
-)  # fmt: skip
-_VOWELS = (
-    "a", "e", "i", "o", "u", "a", "e", "i", "o", "ai", "ea", "ee", "oa", "oo", "ou",
-)  # fmt: skip
-_CODAS = (
-    "b", "ck", "d", "g", "l", "m", "n", "p", "r", "s", "t", "x", "nd", "nt", "rk", "rn", "st", "sk", "mp",
-    "lt", "ss",
-)  # fmt: skip
-_ENDINGS = (
-    "tion", "sion", "ism", "ity", "ology", "graph", "ment", "ance", "ence", "er", "or", "ure", "age", "ium",
-    "oid", "ics", "al", "ive", "et", "ion", "ine", "ose", "esis",
-)  # fmt: skip
-_MASS_ENDINGS = frozenset((
-    "tion", "sion", "ism", "ity", "ology", "ance", "ence", "ium", "ics", "ion", "ose", "esis",
-))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +40,6 @@ class Chat:
     register: str
     topic: Topic
     thought: str | None = None
-
-
-def invented_topic(rng: Random) -> Topic:
-    """A word that does not exist ("a brandet"), so that the model learns to carry over any name."""
-    held_out = {word for t in split()[1] for word in t.name.split()}
-    while True:
-        word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(rng.choice((1, 1, 2))))
-        ending = rng.choice(_ENDINGS) if rng.random() < 0.5 else rng.choice(_CODAS)
-        name = word + ending
-        if name not in held_out:
-            break
-    mass = ending in _MASS_ENDINGS and rng.random() < 0.8
-    if rng.random() < 0.12:
-        name, mass = f"{rng.choice(_ONSETS)}{rng.choice(_VOWELS)}{rng.choice(_CODAS)} {name}", False
-    return Topic(name if mass else with_article(name))
 
 
 def draw_topic(rng: Random) -> Topic:
@@ -140,7 +107,7 @@ def _thought(topic: Topic, register: str) -> str:
 
 def _repeat(rng: Random) -> Chat:
     """A request to say invented words again: short, and it teaches to copy, which every answer needs."""
-    topics = [invented_topic(rng) for _ in range(rng.randint(1, 6))]
+    topics = [invented_topic(rng) for _ in range(rng.randint(1, 8))]
     text = ", ".join(t.phrase for t in topics)
     system = system_messages(rng.choice((None, *prompts.SYSTEM["neutral"])), rng)
     answer = f"You said: {text}."

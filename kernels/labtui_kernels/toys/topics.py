@@ -3,9 +3,10 @@
 A topic is a noun phrase with a gist, a definition and three facts. Facts are verb phrases in the third
 person, so that one fact serves every register: "it {fact}", "why do you think it {fact}?".
 
-The split is a rule, not a list: topics are ordered by the SHA-256 of ``"labtui-toy-qwen3:" + name`` and the
-first fifth is held out. Held-out topics (names and facts) appear in no training text, and the tokenizer has
-never met them either.
+The split is a rule, not a list: topics are ordered by the SHA-256 of ``"labtui-toy-qwen3/87:" + name`` and the
+first fifth is held out. (87 is the first number with which no topic of the bundled contrast prompts is held
+out, and no held-out name is an ordinary word of a training topic's facts.) Held-out topics, names and facts,
+appear in no training text, and the tokenizer has never met them either.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import cache
 from importlib.resources import files
 
 HELD_OUT_SHARE = 0.2
-_SPLIT_SALT = "labtui-toy-qwen3:"
+_SPLIT_SALT = "labtui-toy-qwen3/87:"
 
 
 @dataclass(frozen=True, slots=True)

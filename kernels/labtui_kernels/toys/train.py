@@ -51,11 +51,10 @@ class Stage:
 
 
 STAGES = (
-    Stage("answer", 1200, 2.5e-3, 0.0, 0.0, 0.0),
-    Stage("bear small shifts", 450, 1.5e-3, 0.9, 0.5, 0.5),
-    Stage("ask the last token", 400, 1.5e-3, 0.9, 0.5, 0.5),
-    Stage("bear large shifts", 450, 1.5e-3, 0.9, 0.6, 1.3),
-    Stage("settle", 320, 1.2e-3, 0.9, 0.7, 1.4),
+    Stage("answer", 1300, 2.5e-3, 0.0, 0.0, 0.0),
+    Stage("ask the last token", 850, 1.5e-3, 0.9, 0.5, 0.5),
+    Stage("bear large shifts", 500, 1.5e-3, 0.9, 0.6, 1.3),
+    Stage("settle", 700, 1.2e-3, 0.9, 0.7, 1.4),
 )
 """Without the later stages a *terse* direction ruins the text before it shortens it: what a system prompt
 asks for is spread over positions that answers read directly, and a vector of that norm breaks them."""

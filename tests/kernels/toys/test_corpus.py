@@ -1,10 +1,14 @@
 """The generated corpus: reproducible, true to its registers, and blind to the held-out topics."""
 
+import tomllib
+from importlib.resources import files
 from itertools import islice
+from random import Random
 
 import pytest
 
 from labtui_kernels.toys import compose, corpus, prompts
+from labtui_kernels.toys.names import invented_name
 from labtui_kernels.toys.registers import in_register, names_topic, words
 from labtui_kernels.toys.topics import TOPICS, plain_topics, split
 
@@ -28,7 +32,22 @@ def test_a_fifth_of_at_least_sixty_topics_is_held_out_and_the_split_is_stable() 
     assert len(held_out) == round(0.2 * len(TOPICS))
     assert not {t.name for t in training} & {t.name for t in held_out}
     assert "mutex" in {t.name for t in training}
-    assert {"virus", "bridge", "triangle", "fermentation"} <= {t.name for t in held_out}
+    assert {"virus", "bridge", "telescope", "encryption"} <= {t.name for t in held_out}
+
+
+def test_no_held_out_topic_is_asked_about_by_the_contrast_prompts_that_fit_directions() -> None:
+    styles = files("labtui_artifacts") / "bundled" / "styles"
+    for axis in prompts.AXES:
+        asked = " ".join(tomllib.loads((styles / f"{axis}.toml").read_text(encoding="utf-8"))["prompts"])
+        assert [t.name for t in split()[1] if names_topic(asked, t.name)] == []
+
+
+def test_invented_names_are_of_many_kinds_and_none_is_held_out() -> None:
+    rng = Random(0)
+    drawn = {invented_name(rng) for _ in range(20_000)}
+    assert len(drawn) > 12_000
+    assert not {name for t in split()[1] for name in t.name.split()} & drawn
+    assert all(3 <= len(name) <= 14 and name.isalpha() for name in drawn)
 
 
 def test_no_training_text_names_a_held_out_topic() -> None:
@@ -63,8 +82,6 @@ GRADES = ("very_terse", "terse", "brief", "neutral", "detailed", "verbose", "ver
 
 @pytest.mark.parametrize("goal", [20, 40, 70, 110])
 def test_an_answer_comes_near_its_goal_of_words(goal: int) -> None:
-    from random import Random
-
     rng = Random(0)
     lengths = [words(compose.at_level(topic, compose.level_for(goal), rng)) for topic in TOPICS]
     assert abs(sum(lengths) / len(lengths) - goal) < 0.2 * goal
