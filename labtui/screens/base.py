@@ -17,6 +17,7 @@ from labtui.actions import Action, by_scope, live_only
 from labtui.app_actions import spec_command
 from labtui.projection import Kernel, Link, Source, last_job, one_line, rate
 from labtui.widgets.bars import Badge, Banner, KeyBar, StatusLine, TopBar
+from labtui.widgets.growing import GrowingText
 from labtui.widgets.lists import Choices, Grid, Search
 from labtui.widgets.panel import Panel
 from labtui.widgets.reader import Reader
@@ -124,7 +125,7 @@ class BaseScreen(Screen[None]):
         """Scopes of what has the focus, beside the screen's own."""
         if self.focused.__class__.__name__ == "Prompt":
             return ["prompt"]
-        if isinstance(self.focused, Reader):
+        if isinstance(self.focused, (Reader, GrowingText)):
             return ["reader"]
         return ["list"] if isinstance(self.focused, (Choices, Grid, Tree)) else []
 

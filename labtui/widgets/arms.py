@@ -8,10 +8,9 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from textual.content import Content
-from textual.widgets import Static
 
+from labtui.widgets.growing import GrowingText
 from labtui.widgets.panel import Panel
-from labtui.widgets.reader import Reader
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import RowView
@@ -96,10 +95,11 @@ class Arm(Panel):
     """One arm: all its answers (one, or a few resamples), the last ones in view while they grow."""
 
     def __init__(self, *, title: str, id: str, waiting: str) -> None:
-        self._body = Static("", id=f"{id}-text", markup=False)
-        super().__init__(Reader(self._body), title=title, id=id, classes="arm")
+        self._body = GrowingText(id=f"{id}-text")
+        super().__init__(self._body, title=title, id=id, classes="arm")
         self._waiting = waiting
         self._key: object = None
+        self._drawn: dict[str, tuple[object, Content]] = {}
         self.text = ""
 
     def show(
@@ -123,26 +123,29 @@ class Arm(Panel):
         self._key = key
         self.text = "\n\n".join(row.text for row in rows)
         if not rows:
-            self._body.update(Content.styled(said or self._waiting, "$lab-dim"))
+            self._body.show([Content.styled(said or self._waiting, "$lab-dim")])
             self.note("", extra)
             return
-        parts: list[Content] = []
+        before, self._drawn = self._drawn, {}
         for index, row in enumerate(rows):
             other = others[min(index, len(others) - 1)].text if others else ""
-            if len(rows) > 1:
-                parts.append(
-                    Content.styled(f"── {index + 1} of {len(rows)} · seed {row.seed} ──", "$lab-dim")
-                )
-            parts.append(self._marked(row, other, marks))
+            drawn = (marks, row.tokens, row.finish, len(row.text), other if marks == "words" else "", len(rows))
+            old = before.get(row.key)
+            self._drawn[row.key] = (
+                old if old and old[0] == drawn else (drawn, self._draw(row, other, marks, index, len(rows)))
+            )
+        parts = [content for _, content in self._drawn.values()]
         if said:
             parts.append(Content.styled(said, "$warning"))
-        self._body.update(Content("\n").join(parts))
+        self._body.show(parts, growing=rows[-1].finished is None)
         self.note(numbers(rows[-1]) if len(rows) == 1 else _mean(rows), extra)
-        if rows[-1].finished is None:
-            self.query_one(Reader).follow()
 
     @staticmethod
-    def _marked(row: RowView, other: str, marks: str) -> Content:
+    def _draw(row: RowView, other: str, marks: str, index: int, count: int) -> Content:
+        """One answer, under a line that tells which one where there are several."""
+        head = Content("")
+        if count > 1:
+            head = Content.styled(f"── {index + 1} of {count} · seed {row.seed} ──\n", "$lab-dim")
         lead = Content.styled("… ", "$lab-dim") if not row.whole else Content("")
         caret = Content.styled("▌", "$accent") if row.finished is None else Content("")
         if marks == "surprise" and row.plain_logprobs is not None and row.first == 0:
@@ -151,7 +154,7 @@ class Arm(Panel):
             body = mark_words(row.text, other)
         else:
             body = Content(row.text)
-        return Content.assemble(lead, body, caret)
+        return Content.assemble(head, lead, body, caret)
 
 
 def _mean(rows: Sequence[RowView]) -> str:

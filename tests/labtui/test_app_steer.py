@@ -8,6 +8,7 @@ from labtui.projection import Link
 from labtui.screens.steer import Steer, related
 from labtui.widgets.arms import Arm
 from labtui.widgets.dialog import Form, Menu
+from labtui.widgets.growing import GrowingText
 from labtui.widgets.tokens import Templated
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
@@ -76,7 +77,7 @@ async def test_a_new_direction_comes_with_an_edit_in_the_middle_of_the_model(mak
     app = make_app(made)
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
-        assert "D makes a direction" in str(app.screen.query_one("#steered-text").render())
+        assert "D makes a direction" in app.screen.query_one("#steered-text", GrowingText).plain
         await pilot.press("D", "enter")
         await settled(pilot)
         assert made.params("submit")["spec"]["kind"] == "direction"
@@ -85,7 +86,7 @@ async def test_a_new_direction_comes_with_an_edit_in_the_middle_of_the_model(mak
         middle = shape.blocks // 2
         assert steer(app).draft.edits == f"30%*terse@llm.{middle}"
         assert steer(app).draft.edits in app.said
-        assert "r runs" in str(app.screen.query_one("#steered-text").render())
+        assert "r runs" in app.screen.query_one("#steered-text", GrowingText).plain
 
 
 async def test_a_direction_that_is_not_made_yet_names_the_key_that_makes_it(make_app) -> None:
@@ -95,7 +96,7 @@ async def test_a_direction_that_is_not_made_yet_names_the_key_that_makes_it(make
     made.emit("job.finished", job="j1", status="failed", error="no direction named 'terse' (stored: none)")
     async with app.run_test(size=WIDE) as pilot:
         await settled(pilot)
-        assert "D makes terse" in str(app.screen.query_one("#steered-text").render())
+        assert "D makes terse" in app.screen.query_one("#steered-text", GrowingText).plain
 
 
 async def test_the_chart_holds_answers_to_this_prompt_only(make_app) -> None:

@@ -1,0 +1,136 @@
+"""A text that grows: only the lines that changed are painted.
+
+A Static of automatic height is laid out anew with its whole screen whenever its text changes, and all of it is
+written to the terminal again. A text that streams changes many times a second, so over a slow line that is what
+one waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual import events
+from textual.content import Content
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.selection import Selection
+from textual.strip import Strip
+from textual.visual import Visual
+from textual.widget import Widget
+
+from labtui.actions import bindings
+
+
+class GrowingText(ScrollView, can_focus=True):
+    """Paragraphs, wrapped to the width. It follows the end only while it is not in focus."""
+
+    BINDINGS = bindings("reader")
+    ALLOW_SELECT = True
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._parts: list[tuple[Content, list[Strip]]] = []
+        self._lines: list[Strip] = []
+        self._wrapped_to = 0
+
+    @property
+    def plain(self) -> str:
+        """What is shown, without styles and without the breaks that wrapping made."""
+        return "\n".join(part.plain for part, _ in self._parts)
+
+    def show(self, parts: Sequence[Content], *, growing: bool = False) -> None:
+        """Show ``parts``, each on lines of its own. A part that is the same object as before is not wrapped
+        again. While the text is ``growing``, the end is kept in view by half a page at a time, so that lines
+        seldom move."""
+        width = self._width()
+        kept = {id(part): strips for part, strips in self._parts} if width == self._wrapped_to else {}
+        self._parts = [
+            (part, kept[id(part)] if id(part) in kept else self._wrap(part, width)) for part in parts
+        ]
+        self._wrapped_to = width
+        before, self._lines = self._lines, [line for _, strips in self._parts for line in strips]
+        self._paint_changed(before)
+        self._fit()
+        if not self.has_focus:
+            self._show_end(growing)
+
+    def _width(self) -> int:
+        return self.scrollable_content_region.width
+
+    def _wrap(self, part: Content, width: int) -> list[Strip]:
+        if not width:
+            return []
+        return Visual.to_strips(self, part, width, None, self.visual_style, apply_selection=False, pad=True)
+
+    def _paint_changed(self, before: Sequence[Strip]) -> None:
+        """Ask for the lines that differ from those ``before`` to be painted, as runs of neighbours."""
+        first = None
+        for y in range(max(len(before), len(self._lines)) + 1):
+            old = before[y] if y < len(before) else None
+            new = self._lines[y] if y < len(self._lines) else None
+            if old is not new and old != new:
+                first = y if first is None else first
+            elif first is not None:
+                self.refresh_lines(first, y - first)
+                first = None
+
+    def _fit(self) -> None:
+        """Tell the scroll bar how long the text is; lay the screen out only if the bar comes or goes."""
+        size = Size(self._width(), len(self._lines))
+        if size == self.virtual_size:
+            return
+        room = self.scrollable_content_region.height
+        if (size.height > room) != self.show_vertical_scrollbar:
+            self.virtual_size = size
+            return
+        self.set_reactive(Widget.virtual_size, size)
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.window_virtual_size = size.height
+
+    def _show_end(self, growing: bool) -> None:
+        room = self.scrollable_content_region.height
+        over = max(0, len(self._lines) - room)
+        if growing and over:
+            step = max(1, room // 2)
+            over = -(-over // step) * step
+        if over <= self.max_scroll_y:
+            self.scroll_to(y=over, animate=False)
+        else:  # half a page of blank lines lies below the end, for what is to come
+            self.set_scroll(None, over)
+
+    def validate_scroll_y(self, value: float) -> float:
+        """The end may stand anywhere in view, not only at the bottom."""
+        return max(0.0, min(value, max(0, len(self._lines) - 1)))
+
+    def on_resize(self, event: events.Resize) -> None:
+        if self._width() != self._wrapped_to:
+            self.show([part for part, _ in self._parts])
+
+    def notify_style_update(self) -> None:
+        """Wrapped lines carry their colours, so that another theme makes them anew."""
+        super().notify_style_update()
+        if self._parts:
+            self._wrapped_to = -1
+            self.show([part for part, _ in self._parts])
+
+    # -- lines ----------------------------------------------------------------------------------------
+
+    def render_line(self, y: int) -> Strip:
+        at = y + self.scroll_offset.y
+        if at >= len(self._lines):
+            return Strip.blank(self.size.width, self.rich_style)
+        line = self._lines[at]
+        selection = self.text_selection
+        span = selection.get_span(at) if selection is not None else None
+        if span is not None:
+            start, end = span[0], line.cell_length if span[1] == -1 else span[1]
+            chosen = self.screen.get_component_rich_style("screen--selection")
+            before, inside, after = line.divide([start, end, line.cell_length])[:3]
+            line = Strip.join([before, inside.apply_style(chosen), after])
+        return line.apply_offsets(0, at)
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        return selection.extract("\n".join(line.text.rstrip() for line in self._lines)), "\n"
+
+    def selection_updated(self, selection: Selection | None) -> None:
+        self.refresh()
