@@ -129,6 +129,7 @@ class LabApp(AppActions, TypeAhead, App[None]):
         system = self.console.color_system
         self.theme = self._wanted_theme or themes.for_terminal(system, os.environ)
         self._listen_to_signals()
+        self._count_bytes()
         for source in (self.kernel, self.replay):
             if source is not None:
                 source.on_change(self.pump.changed)
@@ -139,6 +140,19 @@ class LabApp(AppActions, TypeAhead, App[None]):
         if self.replay is not None and self.replay.seq == 0:
             self.replay.play()
         self.set_interval(1.0, self._tick)
+
+    def _count_bytes(self) -> None:
+        """Tell the pump what is written to the terminal. Textual has no hook for it."""
+        driver = self._driver
+        if driver is None:
+            return
+        write = driver.write
+
+        def counted(data: str) -> None:
+            self.pump.meter.spend(len(data.encode("utf-8", "replace")))
+            write(data)
+
+        setattr(driver, "write", counted)  # noqa: B010  (a method is not assigned to in typed code)
 
     def _listen_to_signals(self) -> None:
         """The app ends with its terminal. The kernel has its own session and does not notice."""

@@ -63,7 +63,7 @@ class TopBar(Static):
         text = fit(text, width - left.cell_length - 5)
         right = Content.assemble((f"{self._badge.symbol} ", self._badge.style), (text, self._badge.style))
         gap = max(1, width - left.cell_length - right.cell_length - 1)
-        self.update(Content.assemble(left, " " * gap, right))
+        self.update(Content.assemble(left, " " * gap, right), layout=False)
 
     def on_click(self, event: events.Click) -> None:
         x = event.x - 7
@@ -102,7 +102,7 @@ class StatusLine(Static):
     def show(self, content: Content | str) -> None:
         if content != self._now:
             self._now = content
-            self.update(content)
+            self.update(content, layout=False)
 
 
 class KeyBar(Widget):

@@ -54,7 +54,8 @@ class Transport(Static):
                 ("●", "bold $lab-second"),
                 ("─" * (room - at - 1), "$lab-line"),
                 (tail, "$lab-dim"),
-            )
+            ),
+            layout=False,
         )
 
     def on_click(self, event: events.Click) -> None:

@@ -41,6 +41,42 @@ def test_a_thousand_changes_a_second_make_few_frames() -> None:
     assert 2 <= sum(charts for _, charts in frames) <= 4
 
 
+def test_what_frames_cost_bounds_them_to_the_budget() -> None:
+    clock, pump, frames = pumped(Rates(text=10.0, chart=2.0, bytes=4_000.0))
+    paint, spent = pump.paint, []
+
+    def costly(charts: bool) -> None:
+        paint(charts)
+        spent.append(1_500)
+        pump.meter.spend(1_500)
+
+    pump.paint = costly
+    for number in range(10_000):
+        clock.run(number / 1000)
+        pump.changed()
+    assert 0.7 * 40_000 <= sum(spent) <= 40_000 + 2 * 1_500
+    clock.run(20.0)
+    assert clock.timers == [] and frames[-1][1]
+
+
+def test_one_costly_frame_delays_the_next_by_a_second_at_most() -> None:
+    clock, pump, frames = pumped(Rates(text=10.0, chart=2.0, bytes=4_000.0))
+    pump.meter.spend(1_000_000)
+    pump.changed()
+    clock.run(0.99)
+    assert frames == []
+    clock.run(1.01)
+    assert len(frames) == 1
+
+
+def test_without_a_budget_bytes_cost_nothing() -> None:
+    clock, pump, frames = pumped(Rates(text=10.0, chart=2.0))
+    pump.meter.spend(1_000_000)
+    pump.changed()
+    clock.run(0.1)
+    assert len(frames) == 1
+
+
 def test_the_last_change_is_always_painted_with_its_charts() -> None:
     clock, pump, frames = pumped(Rates(text=10.0, chart=2.0))
     pump.now()
