@@ -11,7 +11,7 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from .corpus import Chat, chats, tokenizer_texts
+from .batches import BATCH, Batch, batches
+from .contrasts import Contrasts
+from .corpus import tokenizer_texts
 from .tokenizer import END_OF_TEXT, TURN_END, save_tokenizer, token_id, train_tokenizer
 
 CONTEXT = 1024
-BATCH = 32
-POOL = 24  # batches drawn together and sorted by length, so that little is padded
 TOKENIZER_TEXTS = 20_000
 
 
@@ -40,6 +40,7 @@ class Stage:
     that what it asks for must pass through that token's residual stream. ``shifted`` is the share of rows that
     get one random vector at all positions after one random block, of up to ``size`` times the median residual
     norm, so that the model bears being moved in directions that mean nothing to it, as a larger model does.
+    ``contrasts`` rows are added to each step, moved along a contrast of two system prompts (see `contrasts`).
     """
 
     name: str
@@ -48,16 +49,18 @@ class Stage:
     hidden: float
     shifted: float
     size: float
+    contrasts: int = 0
 
 
 STAGES = (
     Stage("answer", 1300, 2.5e-3, 0.0, 0.0, 0.0),
     Stage("ask the last token", 850, 1.5e-3, 0.9, 0.5, 0.5),
     Stage("bear large shifts", 500, 1.5e-3, 0.9, 0.6, 1.3),
-    Stage("settle", 700, 1.2e-3, 0.9, 0.7, 1.4),
+    Stage("follow contrasts", 400, 1.2e-3, 0.9, 0.6, 1.2, contrasts=12),
 )
-"""Without the later stages a *terse* direction ruins the text before it shortens it: what a system prompt
-asks for is spread over positions that answers read directly, and a vector of that norm breaks them."""
+"""Without the middle stages a *terse* direction ruins the text before it shortens it: what a system prompt asks
+for is spread over positions that answers read directly, and a vector of that norm breaks them. Without the last
+one the answers shorten by a third and stay there: nothing tells a model this small what half a contrast means."""
 
 
 def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
@@ -77,65 +80,6 @@ def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
         eos_token_id=token_id(tokenizer, TURN_END),
         pad_token_id=token_id(tokenizer, END_OF_TEXT),
     )
-
-
-def encode(chat: Chat, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], int]:
-    """(token ids of the whole chat, index of the first one that the model has to predict)."""
-    prompt = str(
-        tokenizer.apply_chat_template(
-            list(chat.messages),
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=chat.thought is not None,
-        )
-    )
-    thought = "" if chat.thought is None else f"<think>\n{chat.thought}\n</think>\n\n"
-    head = tokenizer(prompt)["input_ids"]
-    tail = tokenizer(f"{thought}{chat.answer}{TURN_END}")["input_ids"]
-    return head + tail, len(head)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """``ids`` and ``targets`` [batch, length] int64, targets -100 outside of answers and on padding;
-    ``allowed`` [batch, 1, length, length] bool, which position may attend to which; ``shift`` [batch, 1, 1]
-    float32, the size of the shift that a row gets, as a share of the typical residual norm.
-    """
-
-    ids: Tensor
-    targets: Tensor
-    allowed: Tensor
-    shift: Tensor
-
-
-def batches(seed: int, tokenizer: PreTrainedTokenizerFast, stage: Stage) -> Iterator[Batch]:
-    """Endless batches. Chats of one pool are sorted by length, cut into batches, and the batches shuffled."""
-    stream = chats(seed)
-    end = token_id(tokenizer, TURN_END)
-    system = tokenizer.encode("system")[0]
-    order = torch.Generator().manual_seed(seed)
-    pad = token_id(tokenizer, END_OF_TEXT)
-    while True:
-        pool = [encode(next(stream), tokenizer) for _ in range(BATCH * POOL)]
-        pool.sort(key=lambda item: len(item[0]))
-        for b in torch.randperm(POOL, generator=order).tolist():
-            rows = pool[b * BATCH : (b + 1) * BATCH]
-            length = max(len(ids) for ids, _ in rows)
-            ids = torch.full((BATCH, length), pad)
-            targets = torch.full((BATCH, length), -100)
-            for r, (row, start) in enumerate(rows):
-                ids[r, : len(row)] = torch.tensor(row)
-                targets[r, start - 1 : len(row) - 1] = torch.tensor(row[start:])
-            allowed = torch.ones(length, length, dtype=torch.bool).tril().repeat(BATCH, 1, 1, 1)
-            hidden = torch.rand(BATCH, generator=order) < stage.hidden
-            for r, (row, start) in enumerate(rows):
-                if hidden[r] and row[1] == system:
-                    turn = row.index(end) + 1
-                    allowed[r, 0, turn : start - 1, 1:turn] = False
-                    allowed[r, 0, start:, 1:turn] = False
-            size = torch.rand(BATCH, generator=order) * stage.size
-            size[torch.rand(BATCH, generator=order) >= stage.shifted] = 0.0
-            yield Batch(ids, targets, allowed, size[:, None, None])
 
 
 def loss_of(model: Qwen3ForCausalLM, batch: Batch) -> Tensor:
@@ -177,11 +121,14 @@ def run_stage(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=stage.rate, total_steps=stage.steps, pct_start=0.08, final_div_factor=100.0
     )
+    contrasts = Contrasts(seed, tokenizer, stage.contrasts)
     seen, losses = 0, []
     for step, batch in zip(range(1, stage.steps + 1), batches(seed, tokenizer, stage), strict=False):
-        loss = loss_of(model, batch)
         optimiser.zero_grad(set_to_none=True)
+        loss = loss_of(model, batch)
         loss.backward()
+        if stage.contrasts:
+            (0.5 * contrasts.loss(model)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()

@@ -7,8 +7,10 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 import labtui_artifacts
-from labtui_kernels.toys import train
-from labtui_kernels.toys.corpus import chats
+from labtui_kernels.toys import batches, compose, prompts, train
+from labtui_kernels.toys.contrasts import Contrasts
+from labtui_kernels.toys.corpus import Chat, chats
+from labtui_kernels.toys.registers import words
 from labtui_kernels.toys.tokenizer import TURN_END, token_id
 
 LAST = train.STAGES[-1]
@@ -24,7 +26,7 @@ def test_only_answers_are_targets(tokenizer: PreTrainedTokenizerFast) -> None:
     stream = chats(0)
     for _ in range(50):
         chat = next(stream)
-        ids, start = train.encode(chat, tokenizer)
+        ids, start = batches.encode(chat, tokenizer)
         text = str(tokenizer.decode(ids[start:]))
         assert text.endswith(chat.answer + TURN_END)
         assert str(tokenizer.decode(ids[:start])).rstrip().endswith(("assistant", "</think>"))
@@ -33,8 +35,8 @@ def test_only_answers_are_targets(tokenizer: PreTrainedTokenizerFast) -> None:
 def test_batches_repeat_and_hide_the_system_prompt_from_most_answers(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    batch = next(train.batches(0, tokenizer, LAST))
-    again = next(train.batches(0, tokenizer, LAST))
+    batch = next(batches.batches(0, tokenizer, LAST))
+    again = next(batches.batches(0, tokenizer, LAST))
     assert torch.equal(batch.ids, again.ids) and torch.equal(batch.allowed, again.allowed)
     system = tokenizer.encode("system")[0]
     end = token_id(tokenizer, TURN_END)
@@ -57,11 +59,42 @@ def test_batches_repeat_and_hide_the_system_prompt_from_most_answers(
 def test_a_step_lowers_the_loss_of_its_batch(tokenizer: PreTrainedTokenizerFast) -> None:
     torch.manual_seed(0)
     model = Qwen3ForCausalLM(train.configure(tokenizer))
-    batch = next(train.batches(0, tokenizer, LAST))
+    batch = next(batches.batches(0, tokenizer, LAST))
     batch.shift.zero_()
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
     before = train.loss_of(model, batch)
     before.backward()
     optimiser.step()
     assert float(train.loss_of(model, batch).detach()) < float(before.detach())
+    assert all(not block._forward_hooks for block in model.model.layers)
+
+
+def test_rows_that_follow_a_contrast_are_as_long_as_it_asks_for(tokenizer: PreTrainedTokenizerFast) -> None:
+    stream = Contrasts(0, tokenizer, 4)
+    drawn = [stream.draw() for _ in range(300)]
+    wordings = {text: register for register, texts in prompts.SYSTEM.items() for text in texts}
+
+    def level(chat: Chat) -> float:
+        return compose.LEVELS[wordings[chat.messages[0]["content"]]]
+
+    found, lengths = [], []
+    for row, low, high, share in drawn:
+        assert 0.0 < share <= 1.0 and low.messages[1] == high.messages[1]
+        found.append(level(row) + share * (level(high) - level(low)))
+        lengths.append(words(row.answer))
+    order = torch.tensor(found).argsort()
+    short, long = (
+        torch.tensor(lengths, dtype=torch.float32)[part].mean() for part in (order[:60], order[-60:])
+    )
+    assert 4 * float(short) < float(long)
+    again = Contrasts(0, tokenizer, 4)
+    assert [again.draw() for _ in range(300)] == drawn
+
+
+def test_a_contrast_moves_the_row_and_leaves_no_hook(tokenizer: PreTrainedTokenizerFast) -> None:
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(train.configure(tokenizer))
+    loss = Contrasts(0, tokenizer, 3).loss(model)
+    loss.backward()
+    assert loss.isfinite() and model.lm_head.weight.grad is not None
     assert all(not block._forward_hooks for block in model.model.layers)
