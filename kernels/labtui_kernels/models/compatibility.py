@@ -46,10 +46,14 @@ def warning(match: Match, meta: Mapping[str, Any], info: ModelInfo) -> str:
     name = str(theirs.get("name", "an unknown model"))[:80]
     held = _precision(theirs.get("dtype"), theirs.get("quantisation"))
     here = _precision(info.dtype, info.quantisation)
+    other = f"{name}, not on {info.name}"
+    if name == info.name:
+        hashes = str(theirs.get("weight_hash") or "?")[:12], (info.weight_hash or "?")[:12]
+        other = f"other weights that are called {name} too ({hashes[0]}; here {hashes[1]})"
     return {
         "same": "",
         "precision": f"fitted on the same model in another precision ({held}; here {here})",
-        "width": f"fitted on {name}, not on {info.name}: their spaces have the same width but need not agree",
+        "width": f"fitted on {other}: their spaces have the same width but need not agree",
         "no": f"fitted on {name} of width {theirs.get('width', '?')}; {info.name} has width {info.width}",
     }[match]
 

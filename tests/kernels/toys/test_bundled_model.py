@@ -1,6 +1,7 @@
 """The bundled model: what it is made of, and that it answers on topics it never saw."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -41,14 +42,16 @@ def test_its_weights_are_bfloat16_and_fit_in_the_wheel() -> None:
         assert {file.get_slice(name).get_dtype() for name in names} == {"BF16"}
 
 
-def test_its_training_log_is_whole() -> None:
-    """Each run of the log began, and ended with the number of steps that it was to make."""
+def test_its_training_log_is_whole_and_within_the_time_that_was_set() -> None:
+    """Every stage of `STAGES` is there to its last step, as it is set up now, in 45 minutes together."""
     lines = [json.loads(line) for line in (FOLDER / "training.log").read_text().splitlines()]
-    starts = [line for line in lines if line.get("event") == "start"]
+    stages = [stage for line in lines if line.get("event") == "start" for stage in line["stages"]]
     ends = [line for line in lines if line.get("event") == "end"]
-    assert lines[0] in starts and lines[-1] in ends
-    assert [start["steps"] for start in starts] == [end["steps"] for end in ends]
+    assert [{"contrasts": 0, **stage} for stage in stages] == [asdict(stage) for stage in STAGES]
+    for stage in STAGES:
+        assert max(line["step"] for line in lines if line.get("stage") == stage.name) == stage.steps
     assert sum(end["steps"] for end in ends) == sum(stage.steps for stage in STAGES)
+    assert sum(end["seconds"] for end in ends) <= 45 * 60
 
 
 def test_its_terse_direction_does_more_than_its_controls() -> None:
@@ -61,9 +64,6 @@ def test_its_terse_direction_does_more_than_its_controls() -> None:
     assert passed["collapses"] and figures["collapse_strength"] > judged["strength"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="it spells a new topic's name in under half of its answers, and cuts by a third"
-)
 def test_its_evaluation_met_the_bar() -> None:
     figures = json.loads((FOLDER / "evaluation.json").read_text())
     judged = figures["judged_on_held_out_topics"]
@@ -139,7 +139,6 @@ def test_the_system_prompt_decides_the_register_on_held_out_topics(
     assert sum(hits) >= 9, [r.text for r, hit in zip(rows, hits, strict=True) if not hit]
 
 
-@pytest.mark.xfail(strict=True, reason="it spells a new topic's name in under half of its answers")
 def test_it_names_topics_that_it_never_saw(reference: Reference) -> None:
     asked = [chat(prompts.SYSTEM["neutral"][0], f"Explain {t.phrase}.") for t in HELD_OUT]
     rows = reference.generate(asked)
