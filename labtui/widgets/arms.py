@@ -129,7 +129,14 @@ class Arm(Panel):
         before, self._drawn = self._drawn, {}
         for index, row in enumerate(rows):
             other = others[min(index, len(others) - 1)].text if others else ""
-            drawn = (marks, row.tokens, row.finish, len(row.text), other if marks == "words" else "", len(rows))
+            drawn = (
+                marks,
+                row.tokens,
+                row.finish,
+                len(row.text),
+                other if marks == "words" else "",
+                len(rows),
+            )
             old = before.get(row.key)
             self._drawn[row.key] = (
                 old if old and old[0] == drawn else (drawn, self._draw(row, other, marks, index, len(rows)))

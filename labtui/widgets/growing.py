@@ -83,7 +83,7 @@ class GrowingText(ScrollView, can_focus=True):
         if (size.height > room) != self.show_vertical_scrollbar:
             self.virtual_size = size
             return
-        self.set_reactive(Widget.virtual_size, size)
+        self.set_reactive(Widget.virtual_size, size)  # type: ignore[arg-type]  # as Textual itself does
         if self.show_vertical_scrollbar:
             self.vertical_scrollbar.window_virtual_size = size.height
 

@@ -62,11 +62,16 @@ class Contrasts:
         """Mean cross-entropy in nats of the next rows, moved after one random block of the first `BLOCKS`."""
         drawn = [self.draw() for _ in range(self._rows)]
         block = model.model.layers[self._rng.randrange(BLOCKS)]
-        low, high = (self._last_states(model, block, [d[which] for d in drawn]) for which in (1, 2))
+        low = self._last_states(model, block, [d[1] for d in drawn])
+        high = self._last_states(model, block, [d[2] for d in drawn])
         shares = torch.tensor([d[3] for d in drawn])
         move = (shares[:, None] * (high - low))[:, None]
         rows = collate([encode(d[0], self._tokenizer) for d in drawn], [True] * len(drawn), self._tokenizer)
-        handle = block.register_forward_hook(lambda _module, _inputs, out: out + move)
+
+        def moved(_module: Any, _inputs: Any, out: Any) -> Tensor:
+            return out + move
+
+        handle = block.register_forward_hook(moved)
         try:
             out = model.model(input_ids=rows.ids, attention_mask=rows.allowed, use_cache=False)
         finally:
@@ -79,7 +84,11 @@ class Contrasts:
         heads = [render(chat, self._tokenizer) for chat in chats]
         rows = collate([(ids, len(ids)) for ids in heads], [False] * len(heads), self._tokenizer)
         kept: list[Tensor] = []
-        handle = block.register_forward_hook(lambda _module, _inputs, out: kept.append(out))
+
+        def keep(_module: Any, _inputs: Any, out: Any) -> None:
+            kept.append(out)
+
+        handle = block.register_forward_hook(keep)
         try:
             with torch.no_grad():
                 model.model(input_ids=rows.ids, attention_mask=rows.allowed, use_cache=False)
