@@ -50,9 +50,9 @@ class GrowingText(ScrollView, can_focus=True):
         self._wrapped_to = width
         before, self._lines = self._lines, [line for _, strips in self._parts for line in strips]
         self._paint_changed(before)
-        self._fit()
+        self._fit(self._blank(growing))
         if not self.has_focus:
-            self._show_end(growing)
+            self.scroll_to(y=self.max_scroll_y, animate=False, force=True)  # before the bar is there, too
 
     def _width(self) -> int:
         return self.scrollable_content_region.width
@@ -74,9 +74,10 @@ class GrowingText(ScrollView, can_focus=True):
                 self.refresh_lines(first, y - first)
                 first = None
 
-    def _fit(self) -> None:
-        """Tell the scroll bar how long the text is; lay the screen out only if the bar comes or goes."""
-        size = Size(self._width(), len(self._lines))
+    def _fit(self, blank: int) -> None:
+        """Tell the scroll bar how long the text is, with ``blank`` lines below it; lay the screen out only if
+        the bar comes or goes."""
+        size = Size(self._width(), len(self._lines) + blank)
         if size == self.virtual_size:
             return
         room = self.scrollable_content_region.height
@@ -87,20 +88,11 @@ class GrowingText(ScrollView, can_focus=True):
         if self.show_vertical_scrollbar:
             self.vertical_scrollbar.window_virtual_size = size.height
 
-    def _show_end(self, growing: bool) -> None:
+    def _blank(self, growing: bool) -> int:
+        """Lines to keep free below a text that grows, so that it comes to its next line without scrolling."""
         room = self.scrollable_content_region.height
-        over = max(0, len(self._lines) - room)
-        if growing and over:
-            step = max(1, room // 2)
-            over = -(-over // step) * step
-        if over <= self.max_scroll_y:
-            self.scroll_to(y=over, animate=False)
-        else:  # half a page of blank lines lies below the end, for what is to come
-            self.set_scroll(None, over)
-
-    def validate_scroll_y(self, value: float) -> float:
-        """The end may stand anywhere in view, not only at the bottom."""
-        return max(0.0, min(value, max(0, len(self._lines) - 1)))
+        over = len(self._lines) - room
+        return -over % max(1, room // 2) if growing and over > 0 else 0
 
     def on_resize(self, event: events.Resize) -> None:
         if self._width() != self._wrapped_to:
