@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from textual import events
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
@@ -32,6 +31,7 @@ class GrowingText(ScrollView, can_focus=True):
         self._parts: list[tuple[Content, list[Strip]]] = []
         self._lines: list[Strip] = []
         self._wrapped_to = 0
+        self._growing = False
 
     @property
     def plain(self) -> str:
@@ -42,6 +42,7 @@ class GrowingText(ScrollView, can_focus=True):
         """Show ``parts``, each on lines of its own. A part that is the same object as before is not wrapped
         again. While the text is ``growing``, the end is kept in view by half a page at a time, so that lines
         seldom move."""
+        self._growing = growing
         width = self._width()
         kept = {id(part): strips for part, strips in self._parts} if width == self._wrapped_to else {}
         self._parts = [
@@ -94,18 +95,28 @@ class GrowingText(ScrollView, can_focus=True):
         over = len(self._lines) - room
         return -over % max(1, room // 2) if growing and over > 0 else 0
 
-    def on_resize(self, event: events.Resize) -> None:
-        if self._width() != self._wrapped_to:
-            self.show([part for part, _ in self._parts])
+    def on_resize(self) -> None:
+        """Another width wraps anew, another height has another end in view."""
+        self.show([part for part, _ in self._parts], growing=self._growing)
 
     def notify_style_update(self) -> None:
         """Wrapped lines carry their colours, so that another theme makes them anew."""
         super().notify_style_update()
         if self._parts:
             self._wrapped_to = -1
-            self.show([part for part, _ in self._parts])
+            self.on_resize()
 
     # -- lines ----------------------------------------------------------------------------------------
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """A paint always knows the final width; a resize may be told of while the layout still changes."""
+        width = self._width()
+        if self._parts and width != self._wrapped_to:
+            self._parts = [(part, self._wrap(part, width)) for part, _ in self._parts]
+            self._lines = [line for _, strips in self._parts for line in strips]
+            self._wrapped_to = width
+            self.call_later(self.on_resize)
+        return super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
         at = y + self.scroll_offset.y
