@@ -118,17 +118,24 @@ class GrowingText(ScrollView, can_focus=True):
             self.call_later(self.on_resize)
         return super().render_lines(crop)
 
+    @property
+    def _top(self) -> int:
+        """The first line in view. A scroll position may be older than the width, and lie past the end."""
+        length = len(self._lines) + self._blank(self._growing)
+        return min(self.scroll_offset.y, max(0, length - self.scrollable_content_region.height))
+
     def render_line(self, y: int) -> Strip:
-        at = y + self.scroll_offset.y
+        at = y + self._top
         if at >= len(self._lines):
             return Strip.blank(self.size.width, self.rich_style)
         line = self._lines[at]
         selection = self.text_selection
         span = selection.get_span(at) if selection is not None else None
         if span is not None:
-            start, end = span[0], line.cell_length if span[1] == -1 else span[1]
+            length = line.cell_length  # a selection may be older than the width
+            start, end = min(span[0], length), length if span[1] == -1 else min(span[1], length)
             chosen = self.screen.get_component_rich_style("screen--selection")
-            before, inside, after = line.divide([start, end, line.cell_length])[:3]
+            before, inside, after = line.divide([start, end, length])[:3]
             line = Strip.join([before, inside.apply_style(chosen), after])
         return line.apply_offsets(0, at)
 

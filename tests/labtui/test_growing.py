@@ -119,4 +119,28 @@ async def test_another_width_wraps_anew_and_a_selection_gives_its_text() -> None
         assert text.plain == "one two three four five six seven eight"
         chosen = Selection(Offset(4, 0), Offset(4, 1))
         assert text.get_selection(chosen) == ("two three\nfour", "\n")
-        assert Region(0, 0, 16, HEIGHT).contains_region(text.region)
+
+
+async def test_a_selection_is_painted_also_when_the_text_has_become_narrower() -> None:
+    async with Alone().run_test(size=(WIDTH, HEIGHT)) as pilot:
+        text = pilot.app.query_one(Watched)
+        text.show([Content("one two three four five six seven eight")])
+        await pilot.pause()
+        pilot.app.screen.selections = {text: Selection(Offset(4, 0), Offset(25, 0))}
+        await pilot.resize_terminal(16, HEIGHT)
+        await pilot.pause()
+        assert text.text_selection is not None
+        assert shown(text)[:3] == ["one two three", "four five six", "seven eight"]
+
+
+async def test_a_paint_never_shows_what_lies_past_the_end() -> None:
+    """A screen finds its layout in several passes: text that was wrapped to a sliver has scrolled far down."""
+    async with Alone().run_test(size=(WIDTH, HEIGHT)) as pilot:
+        text = pilot.app.query_one(Watched)
+        text.show([lines(60)])
+        await pilot.pause()
+        assert text.scroll_offset.y == 50
+        text._parts = [(lines(3), [])]  # as the paint finds them, when only then the width is the final one
+        text._wrapped_to = 1
+        text.render_lines(Region(0, 0, WIDTH, HEIGHT))
+        assert shown(text)[:4] == ["line 0", "line 1", "line 2", ""]
