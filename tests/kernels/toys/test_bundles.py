@@ -20,10 +20,9 @@ def test_a_style_has_paired_wordings_that_the_model_was_taught(axis: str) -> Non
     assert len(set(style["prompts"])) == len(style["prompts"]) >= 12
 
 
-@pytest.mark.parametrize("axis", list(prompts.AXES))
-def test_no_contrast_prompt_names_a_held_out_topic(axis: str) -> None:
-    """Directions are fitted on these. The neutral set only gives the typical norm that strengths refer to."""
-    text = " ".join(bundled(f"styles/{axis}.toml")["prompts"])
+@pytest.mark.parametrize("name", [*(f"styles/{a}.toml" for a in prompts.AXES), "sets/neutral.toml"])
+def test_no_bundled_prompt_names_a_held_out_topic(name: str) -> None:
+    text = " ".join(bundled(name)["prompts"])
     assert [t.name for t in split()[1] if names_topic(text, t.name)] == []
 
 
