@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from .corpus import Chat, chats
 from .tokenizer import END_OF_TEXT, TURN_END, token_id
@@ -101,3 +102,23 @@ def batches(seed: int, tokenizer: PreTrainedTokenizerFast, shares: Shares) -> It
             size = torch.rand(BATCH, generator=order) * shares.size
             size[torch.rand(BATCH, generator=order) >= shares.shifted] = 0.0
             yield Batch(rows.ids, rows.targets, rows.allowed, size[:, None, None])
+
+
+def moved_loss(
+    model: Qwen3ForCausalLM, rows: Rows, block: torch.nn.Module, move: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Mean cross-entropy in nats over the targets, where what ``block`` gives is replaced by ``move`` of it.
+
+    Logits are computed only where there is a target.
+    """
+
+    def replaced(_module: Any, _inputs: Any, out: Tensor) -> Tensor:
+        return move(out)
+
+    handle = block.register_forward_hook(replaced)
+    try:
+        out = model.model(input_ids=rows.ids, attention_mask=rows.allowed, use_cache=False)
+    finally:
+        handle.remove()
+    wanted = rows.targets != -100
+    return F.cross_entropy(model.lm_head(out.last_hidden_state[wanted]), rows.targets[wanted])

@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from . import compose, prompts
-from .batches import collate, encode, render
+from .batches import collate, encode, moved_loss, render
 from .corpus import Chat, ask, draw_topic
 
 BLOCKS = 6  # contrasts are added after one of the first blocks: later ones are too late to change an answer
@@ -67,17 +66,7 @@ class Contrasts:
         shares = torch.tensor([d[3] for d in drawn])
         move = (shares[:, None] * (high - low))[:, None]
         rows = collate([encode(d[0], self._tokenizer) for d in drawn], [True] * len(drawn), self._tokenizer)
-
-        def moved(_module: Any, _inputs: Any, out: Any) -> Tensor:
-            return out + move
-
-        handle = block.register_forward_hook(moved)
-        try:
-            out = model.model(input_ids=rows.ids, attention_mask=rows.allowed, use_cache=False)
-        finally:
-            handle.remove()
-        wanted = rows.targets != -100
-        return F.cross_entropy(model.lm_head(out.last_hidden_state[wanted]), rows.targets[wanted])
+        return moved_loss(model, rows, block, lambda out: out + move)
 
     def _last_states(self, model: Qwen3ForCausalLM, block: torch.nn.Module, chats: Sequence[Chat]) -> Tensor:
         """[chats, d]: the residual stream after ``block`` at the last token of each prompt, without gradient."""

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from .batches import BATCH, Batch, batches
+from .batches import BATCH, Batch, batches, moved_loss
 from .contrasts import Contrasts
 from .corpus import tokenizer_texts
 from .tokenizer import END_OF_TEXT, TURN_END, save_tokenizer, token_id, train_tokenizer
@@ -83,21 +83,14 @@ def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
 
 
 def loss_of(model: Qwen3ForCausalLM, batch: Batch) -> Tensor:
-    """Mean cross-entropy in nats over the targets; logits are computed only where there is a target."""
+    """Mean cross-entropy in nats over the targets, with each row's random shift after one random block."""
     blocks = model.model.layers
-    size = batch.shift
 
-    def move(_module: Any, _inputs: Any, out: Tensor) -> Tensor:
-        vector = F.normalize(torch.randn(len(size), 1, out.shape[-1]), dim=-1)
-        return out + size * out.detach().norm(dim=-1).median() * vector
+    def shifted(out: Tensor) -> Tensor:
+        vector = F.normalize(torch.randn(len(batch.shift), 1, out.shape[-1]), dim=-1)
+        return out + batch.shift * out.detach().norm(dim=-1).median() * vector
 
-    handle = blocks[int(torch.randint(len(blocks), ()))].register_forward_hook(move)
-    try:
-        out = model.model(input_ids=batch.ids, attention_mask=batch.allowed, use_cache=False)
-    finally:
-        handle.remove()
-    wanted = batch.targets != -100
-    return F.cross_entropy(model.lm_head(out.last_hidden_state[wanted]), batch.targets[wanted])
+    return moved_loss(model, batch, blocks[int(torch.randint(len(blocks), ()))], shifted)
 
 
 def run_stage(
