@@ -20,7 +20,8 @@ from textual.screen import Screen
 from labtui import actions, clipboard, themes
 from labtui.actions import SCREENS, bindings, live_only
 from labtui.app_actions import AppActions
-from labtui.projection import Kernel, Lobby, Pump, Rates, Source, need, one_line
+from labtui.projection import Kernel, Lobby, Source, need, one_line
+from labtui.pump import Pump, Rates
 from labtui.replaying import Player
 from labtui.screens.base import BaseScreen
 from labtui.screens.home import Home

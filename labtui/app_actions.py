@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labtui import themes
-from labtui.projection import Kernel, Rates
+from labtui.projection import Kernel
+from labtui.pump import Rates
 from labtui.widgets.dialog import Choice, Field, Form, Menu, Values
 from labtui.widgets.help import HelpScreen, Jump
 from labtui_artifacts.errors import LabError
@@ -154,7 +155,7 @@ class AppActions:
 
     def action_low_bandwidth(self: LabApp) -> None:  # type: ignore[misc]
         self.low_bandwidth = not self.low_bandwidth
-        self.pump.rates = Rates.suited(low_bandwidth=self.low_bandwidth)
+        self.pump.suit(Rates.suited(low_bandwidth=self.low_bandwidth))
         self.animation_level = "none" if self.low_bandwidth else "full"
         rates = self.pump.rates
         self.say(

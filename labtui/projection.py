@@ -1,17 +1,13 @@
-"""What the screens read, and how often they are painted.
+"""What the screens read.
 
 A screen is a projection of a session's state. It reads a :class:`Source`, which is a live kernel or a
-replayed file, and never knows which. :class:`Pump` bounds the rate: the latest state wins, frames in
-between are
-dropped.
+replayed file, and never knows which. How often it is painted is told by :mod:`labtui.pump`.
 """
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,8 +20,6 @@ if TYPE_CHECKING:
     from labtui_sessions.state import SessionState
 
 Changed = Callable[[], None]
-SOON = 0.002
-"""Shortest wait in seconds before a paint: changes that come together are painted together."""
 
 
 class Source(SessionSource, Protocol):
@@ -161,117 +155,6 @@ class Lobby(Protocol):
     async def save(self, kernel: Kernel, path: Path) -> None:
         """Fetch the kernel's session as one file on this machine, in place of one that is there."""
         ...
-
-
-@dataclass
-class Rates:
-    """Frames a second, of text and of charts, and bytes a second to the terminal (None: as many as come)."""
-
-    text: float = 15.0
-    chart: float = 8.0
-    bytes: float | None = None
-
-    @classmethod
-    def suited(cls, *, low_bandwidth: bool, environ: Mapping[str, str] | None = None) -> Rates:
-        """8 chart frames a second here, 2 over SSH with 20 KB/s; fewer, with 4 KB/s, for a slow line."""
-        environ = os.environ if environ is None else environ
-        remote = bool(environ.get("SSH_CONNECTION") or environ.get("SSH_TTY"))
-        rates = cls(10.0, 2.0, 20_000.0) if remote else cls()
-        return cls(rates.text / 2.5, rates.chart / 2, 4_000.0) if low_bandwidth else rates
-
-
-@dataclass
-class Meter:
-    """What the frames cost: bytes written to the terminal, against so many a second.
-
-    A frame that cost much delays the next one, by a second at most, so that a slow line never holds a queue of
-    frames between a key and what it changes. What keys paint is counted and never delayed.
-    """
-
-    budget: float | None
-    clock: Callable[[], float] = time.monotonic
-    _level: float = field(default=0.0, init=False)
-    _at: float = field(default=0.0, init=False)
-
-    def spend(self, count: int) -> None:
-        """``count`` bytes were written."""
-        if self.budget:
-            self._level = min(self._left() + count, 1.25 * self.budget)
-            self._at = self.clock()
-
-    def wait(self) -> float:
-        """Seconds until another frame is affordable; a quarter of a second's bytes may be owed."""
-        return max(0.0, self._left() / self.budget - 0.25) if self.budget else 0.0
-
-    def _left(self) -> float:
-        return max(0.0, self._level - (self.clock() - self._at) * (self.budget or 0.0))
-
-
-@dataclass
-class Pump:
-    """Paints at a bounded rate.
-
-    ``paint(charts)`` is called on the event loop, with ``charts`` telling whether charts are due as well;
-    ``later(seconds, call)`` is the app's timer.
-    """
-
-    paint: Callable[[bool], None]
-    later: Callable[[float, Callable[[], None]], object]
-    rates: Rates
-    clock: Callable[[], float] = time.monotonic
-    frozen: bool = False
-    meter: Meter = field(init=False)
-    _last: float = field(default=-1e9, init=False)
-    _last_chart: float = field(default=-1e9, init=False)
-    _waiting: bool = field(default=False, init=False)
-    _chart_waiting: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        self.meter = Meter(self.rates.bytes, self.clock)
-
-    def changed(self) -> None:
-        """Something is new: paint as soon as the rates allow, once for however many changes."""
-        if self._waiting or self.frozen:
-            return
-        self._waiting = True
-        self.later(max(SOON, self._last + 1 / self.rates.text - self.clock(), self.meter.wait()), self._due)
-
-    def _due(self) -> None:
-        if not self._waiting:
-            return
-        wait = self.meter.wait()  # the frame before is written after it was asked for
-        if wait and not self.frozen:
-            self.later(max(SOON, wait), self._due)
-            return
-        if not self.frozen:
-            self.now()
-        self._waiting = False
-
-    def _chart_due(self) -> None:
-        wait = self.meter.wait()
-        if wait and not self.frozen:
-            self.later(max(SOON, wait), self._chart_due)
-            return
-        self._chart_waiting = False
-        if not self.frozen:
-            self.now()
-
-    def now(self) -> None:
-        """Paint at once, whatever the rate; charts follow when they are due."""
-        moment = self.clock()
-        charts = moment - self._last_chart >= 1 / self.rates.chart - 1e-6
-        self._last, self._waiting = moment, False
-        if charts:
-            self._last_chart = moment
-        self.paint(charts)
-        if not charts and not self._chart_waiting:
-            self._chart_waiting = True
-            self.later(max(SOON, self._last_chart + 1 / self.rates.chart - moment), self._chart_due)
-
-    def thaw(self) -> None:
-        """Paint what was held back."""
-        self.frozen = False
-        self.now()
 
 
 def shape_of(state: SessionState) -> ModelShape | None:

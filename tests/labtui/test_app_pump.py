@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labtui.projection import Pump, Rates
+from labtui.pump import Pump, Rates
 
 
 class Clock:
@@ -74,6 +74,18 @@ def test_without_a_budget_bytes_cost_nothing() -> None:
     pump.meter.spend(1_000_000)
     pump.changed()
     clock.run(0.1)
+    assert len(frames) == 1
+
+
+def test_other_rates_bring_their_budget_with_them() -> None:
+    clock, pump, frames = pumped(Rates(text=10.0, chart=2.0))
+    pump.suit(Rates(text=4.0, chart=1.0, bytes=4_000.0))
+    pump.meter.spend(4_000)
+    pump.changed()
+    clock.run(0.7)
+    assert frames == []
+    pump.suit(Rates(text=10.0, chart=2.0))
+    clock.run(1.0)
     assert len(frames) == 1
 
 
