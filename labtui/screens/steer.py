@@ -208,12 +208,12 @@ class Steer(SteerActions):
         self.query_one("#prefill").set_class(not draft.prefill, "-unused")
         turns = self.query_one("#turns", Static)
         turns.display = bool(draft.turns)
-        turns.update(
-            Content("\n").join(
-                Content.assemble((f"{role:<9} ", "bold $lab-dim"), content.replace("\n", " ⏎ ")[:200])
-                for role, content in draft.turns[-6:]
-            )
+        said = Content("\n").join(
+            Content.assemble((f"{role:<9} ", "bold $lab-dim"), content.replace("\n", " ⏎ ")[:200])
+            for role, content in draft.turns[-6:]
         )
+        if said != turns.content:  # an update lays the screen out
+            turns.update(said)
         self.query_one(OptionsForm).show(draft.options)
         self.query_one("#options", Panel).note(self._switches())
         term = draft.term

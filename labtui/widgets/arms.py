@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from textual.content import Content
@@ -47,12 +48,15 @@ def differing(mine: Sequence[str], other: Sequence[str]) -> list[bool]:
 
 
 def mark_words(text: str, other: str) -> Content:
-    """``text`` with the words that ``other`` lacks underlined."""
+    """``text`` with the words that ``other`` lacks underlined, neighbours in one stroke: every change of style
+    is sent to the terminal."""
     mine = words_of(text)
     marks = differing([w for _, w in mine], other.split())
     parts: list[str | tuple[str, str]] = []
-    for (space, word), new in zip(mine, marks, strict=True):
-        parts += [space, (word, "underline $lab-second") if new else word]
+    for new, run in groupby(zip(mine, marks, strict=True), key=lambda item: item[1]):
+        words = [word for word, _ in run]
+        stroke = words[0][1] + "".join(space + word for space, word in words[1:])
+        parts += [words[0][0], (stroke, "underline $lab-second") if new else stroke]
     tail = text[sum(len(s) + len(w) for s, w in mine) :]
     return Content.assemble(*parts, tail)
 
@@ -92,7 +96,12 @@ def numbers(row: RowView) -> str:
 
 
 class Arm(Panel):
-    """One arm: all its answers (one, or a few resamples), the last ones in view while they grow."""
+    """One arm: its answers (one, or a few resamples), the end in view while they grow.
+
+    Of several that grow, the first streams and the others are a line at the end: text that changes all over
+    cannot be read, and is what a slow terminal takes longest to show. Words that differ are marked when both
+    answers have ended: until then the tail of the longer one would be.
+    """
 
     def __init__(self, *, title: str, id: str, waiting: str) -> None:
         self._body = GrowingText(id=f"{id}-text")
@@ -116,7 +125,7 @@ class Arm(Panel):
             marks,
             extra,
             *((r.key, r.tokens, r.finish, len(r.text), r.words, len(r.metrics)) for r in rows),
-            *((r.key, len(r.text)) for r in others if marks == "words"),
+            *((r.key, len(r.text)) for r in others if marks == "words" and r.finished is not None),
         )
         if key == self._key:
             return
@@ -127,8 +136,11 @@ class Arm(Panel):
             self.note("", extra)
             return
         before, self._drawn = self._drawn, {}
+        growing = [row for row in rows if row.finished is None]
         for index, row in enumerate(rows):
-            other = others[min(index, len(others) - 1)].text if others else ""
+            if row.finished is None and row is not growing[0]:
+                continue
+            other = _counterpart(row, index, others)
             drawn = (
                 marks,
                 row.tokens,
@@ -142,9 +154,14 @@ class Arm(Panel):
                 old if old and old[0] == drawn else (drawn, self._draw(row, other, marks, index, len(rows)))
             )
         parts = [content for _, content in self._drawn.values()]
+        if growing[1:]:
+            tokens = sum(row.tokens for row in growing[1:])
+            parts.append(
+                Content.styled(f"── {len(growing) - 1} more on their way · {tokens} tokens ──", "$lab-dim")
+            )
         if said:
             parts.append(Content.styled(said, "$warning"))
-        self._body.show(parts, growing=rows[-1].finished is None)
+        self._body.show(parts, growing=bool(growing))
         self.note(numbers(rows[-1]) if len(rows) == 1 else _mean(rows), extra)
 
     @staticmethod
@@ -162,6 +179,14 @@ class Arm(Panel):
         else:
             body = Content(row.text)
         return Content.assemble(head, lead, body, caret)
+
+
+def _counterpart(row: RowView, index: int, others: Sequence[RowView]) -> str:
+    """The text that a row's words are compared with; empty while one of the two grows."""
+    if not others or row.finished is None:
+        return ""
+    other = others[min(index, len(others) - 1)]
+    return other.text if other.finished is not None else ""
 
 
 def _mean(rows: Sequence[RowView]) -> str:

@@ -28,6 +28,7 @@ class GrowingText(ScrollView, can_focus=True):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
+        self.auto_links = False  # no text here has links, and looking for them took a third of the wrapping
         self._parts: list[tuple[Content, list[Strip]]] = []
         self._lines: list[Strip] = []
         self._wrapped_to = 0
@@ -53,7 +54,8 @@ class GrowingText(ScrollView, can_focus=True):
         self._paint_changed(before)
         self._fit(self._blank(growing))
         if not self.has_focus:
-            self.scroll_to(y=self.max_scroll_y, animate=False, force=True)  # before the bar is there, too
+            # Forced, since the bar may not be there yet; at once, or the frame is painted before it has moved.
+            self.scroll_to(y=self.max_scroll_y, animate=False, force=True, immediate=True)
 
     def _width(self) -> int:
         return self.scrollable_content_region.width
@@ -76,17 +78,11 @@ class GrowingText(ScrollView, can_focus=True):
                 first = None
 
     def _fit(self, blank: int) -> None:
-        """Tell the scroll bar how long the text is, with ``blank`` lines below it; lay the screen out only if
-        the bar comes or goes."""
+        """Tell the scroll bar how long the text is, with ``blank`` lines below it, without laying the screen
+        out: room for the bar is always kept."""
         size = Size(self._width(), len(self._lines) + blank)
-        if size == self.virtual_size:
-            return
-        room = self.scrollable_content_region.height
-        if (size.height > room) != self.show_vertical_scrollbar:
-            self.virtual_size = size
-            return
-        self.set_reactive(Widget.virtual_size, size)  # type: ignore[arg-type]  # as Textual itself does
-        if self.show_vertical_scrollbar:
+        if size != self.virtual_size:
+            self.set_reactive(Widget.virtual_size, size)  # type: ignore[arg-type]  # as Textual itself does
             self.vertical_scrollbar.window_virtual_size = size.height
 
     def _blank(self, growing: bool) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from textual.containers import Vertical
 from textual.content import Content
+from textual.geometry import Region
 from textual.widget import Widget
 
 
@@ -16,6 +19,7 @@ class Panel(Vertical):
         self._note: Content | str = ""
         self._extra: Content | str = ""
         self._headed: object = None
+        self._heading = False
         self._head()
 
     def note(self, text: Content | str, extra: Content | str = "") -> None:
@@ -34,8 +38,18 @@ class Panel(Vertical):
         parts.append(self.title)
         parts += ["  ", self._extra] if self._extra else []
         parts += ["  ", self._note] if short and self._note else []
+        self._heading = True
         self.border_title = Content.assemble(*parts)  # type: ignore[assignment]
         self.border_subtitle = "" if short else Content.assemble(self._note)  # type: ignore[assignment]
+        self._heading = False
+
+    def refresh(self, *regions: Region, **options: Any) -> Self:
+        """A new title repaints the border's two lines, not all that stands in the panel (as Textual would):
+        titles tell of streaming answers, and change with every frame."""
+        if self._heading and not regions:
+            (x, y), (width, height) = self.content_offset, self.outer_size
+            regions = (Region(-x, -y, width, 1), Region(-x, height - 1 - y, width, 1))
+        return super().refresh(*regions, **options)
 
     def on_resize(self) -> None:
         self._head()

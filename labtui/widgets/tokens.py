@@ -70,7 +70,9 @@ class Tokens(Reader):
             self._body.update(Content.styled(tokens, "$lab-dim"))
         else:
             self.text = "".join(tokens.pieces)
-            self._body.update(draw(tokens))
+            drawn, size = draw(tokens), self._body.size
+            taller = not size.width or drawn.get_height(self._body.styles, size.width) != size.height
+            self._body.update(drawn, layout=taller)  # with each key typed: seldom another height
 
 
 def legend(tokens: Templated) -> str:
