@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 SOON = 0.002
 """Shortest wait in seconds before a paint: changes that come together are painted together."""
+OWED, LONGEST = 0.25, 6.0
+"""Seconds of the budget that may be owed when a frame is painted, and the longest wait for one."""
 
 
 @dataclass
@@ -35,8 +37,8 @@ class Rates:
 class Meter:
     """What the frames cost: bytes written to the terminal, against so many a second.
 
-    A frame that cost much delays the next one, by a second at most, so that a slow line never holds a queue of
-    frames between a key and what it changes. What keys paint is counted and never delayed.
+    A frame that cost much delays the next one, by a few seconds at most, so that a slow line never holds a queue
+    of frames between a key and what it changes. What keys paint is counted and never delayed.
     """
 
     budget: float | None
@@ -47,12 +49,12 @@ class Meter:
     def spend(self, count: int) -> None:
         """``count`` bytes were written."""
         if self.budget:
-            self._level = min(self._left() + count, 1.25 * self.budget)
+            self._level = min(self._left() + count, (OWED + LONGEST) * self.budget)
             self._at = self.clock()
 
     def wait(self) -> float:
-        """Seconds until another frame is affordable; a quarter of a second's bytes may be owed."""
-        return max(0.0, self._left() / self.budget - 0.25) if self.budget else 0.0
+        """Seconds until another frame is affordable; `OWED` seconds' bytes may be owed."""
+        return max(0.0, self._left() / self.budget - OWED) if self.budget else 0.0
 
     def _left(self) -> float:
         return max(0.0, self._level - (self.clock() - self._at) * (self.budget or 0.0))

@@ -76,7 +76,7 @@ def app(env: dict[str, str], size: tuple[int, int], *options: str) -> Iterator[P
     """The app on its Steer screen, settled."""
     with PtyProgram([LABTUI, "--kernel", KERNEL, *options], *size, env) as program:
         program.wait_for(b"Steered")
-        program.drain(2.0)
+        program.drain(4.0)
         yield program
 
 
