@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ CHANGES = {
     "max_new_tokens": "length limit",
 }
 """What can be changed in "the same again with one thing changed"."""
+
+TYPING_PAUSE = 0.2
+"""Seconds without a key after which the templated prompt is asked for anew."""
 
 
 class SteerActions(BaseScreen):
@@ -210,6 +214,8 @@ class SteerActions(BaseScreen):
         self.tokens_for = key
 
         async def work(kernel: Kernel) -> Any:
+            if self.tokens:  # the next key replaces this request, so that who types waits for no paint of it
+                await asyncio.sleep(TYPING_PAUSE)
             return await kernel.request(
                 "tokens", messages=draft.messages, thinking=draft.thinking, prefill=draft.prefill
             )
