@@ -47,6 +47,25 @@ def test_a_direction_tells_everything_that_was_stored(tmp_path: Path) -> None:
     assert view.width("llm.5.out") == 2 and view.model == {"name": "toy"}
 
 
+def test_shuffled_controls_are_kept_as_unit_vectors(tmp_path: Path) -> None:
+    nulls = np.array([[0.0, 3.0], [4.0, 3.0]])
+    tensors, meta = build({"llm.0.out": np.array([3.0, 4.0])}, shuffled={"llm.0.out": nulls})
+    view = DirectionFile.open(save(tmp_path / "a.safetensors", tensors, meta))
+    assert view.sites == ("llm.0.out",) and view.shuffles == 2
+    assert np.allclose(view.shuffled("llm.0.out", 1), [0.8, 0.6], atol=1e-3)
+    with pytest.raises(UsageError, match=r"has 2 shuffled-label controls at llm\.0\.out, so no number 2"):
+        view.shuffled("llm.0.out", 2)
+    without = DirectionFile.open(
+        save(tmp_path / "b.safetensors", *build({"llm.0.out": np.array([3.0, 4.0])}))
+    )
+    assert without.shuffles == 0
+    with pytest.raises(UsageError, match=r"shape \[2, 2\]"):
+        build({"llm.0.out": np.ones(3)}, shuffled={"llm.0.out": nulls})
+    tensors["shuffled/llm.0.out"] = np.ones((2, 3), dtype=np.float16)
+    with pytest.raises(BadFile, match=r"shuffled/llm.0.out is F16 \[2, 3\], expected F16 \[count, 2\]"):
+        _ = DirectionFile.open(save(tmp_path / "c.safetensors", tensors, meta)).shuffles
+
+
 def test_a_site_it_does_not_have_is_answered_with_those_it_has(tmp_path: Path) -> None:
     tensors, meta = build({f"llm.{k}.out": np.ones(2) for k in range(20)})
     view = DirectionFile.open(save(tmp_path / "d.safetensors", tensors, meta))

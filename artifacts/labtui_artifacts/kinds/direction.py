@@ -2,6 +2,7 @@
 
 Tensors: ``site/<site>`` float32 [d] for each site (``site/llm.12.out``), and ``ref/median`` and ``ref/mean``
 float32 [n], the reference norms of the sites in the order of ``meta["sites"]`` (NaN where not measured).
+Optional: ``shuffled/<site>`` float16 [count, d], unit vectors that the same pipeline gave with permuted labels.
 
 Meta, all but ``sites`` optional: ``name``, ``sites`` (list), ``method``, ``pairs`` (how many contrasts),
 ``norms``, ``gaps``, ``split_half`` (each site to number), ``read`` (pooling position), ``model`` (a ModelInfo
@@ -88,6 +89,39 @@ class DirectionFile:
             raise BadFile(f"{self.file.path}: the vector at {site} holds NaN or infinity")
         return value
 
+    @property
+    def shuffles(self) -> int:
+        """How many directions with permuted labels it brings along for each site; 0 for none."""
+        counts = [self._shuffled_shape(site)[0] for site in self.sites]
+        return min(counts, default=0)
+
+    def shuffled(self, site: str, number: int) -> Array:
+        """The unit vector with permuted labels of that number at ``site``, float32 [d], all finite."""
+        self._tensor(site)
+        count, _ = self._shuffled_shape(site)
+        if not 0 <= number < count:
+            raise UsageError(
+                f"direction {self.name!r} has {count} shuffled-label controls at {site}, so no number {number}: "
+                "make it again from a style or from pairs to have them"
+            )
+        value = np.asarray(self.file.tensor(f"shuffled/{site}")[number], dtype=np.float32)
+        if not np.isfinite(value).all():
+            raise BadFile(f"{self.file.path}: the shuffled-label vectors at {site} hold NaN or infinity")
+        return value
+
+    def _shuffled_shape(self, site: str) -> tuple[int, int]:
+        """(count, d); (0, 0) where there are none."""
+        name = f"shuffled/{site}"
+        if name not in self.file:
+            return 0, 0
+        dtype, shape = self.file.header.tensors[name]
+        if len(shape) != 2 or shape[1] != self.width(site) or dtype not in ("F16", "F32", "BF16"):
+            raise BadFile(
+                f"{self.file.path}: damaged direction: {name} is {dtype} {list(shape)}, "
+                f"expected F16 [count, {self.width(site)}]"
+            )
+        return shape[0], shape[1]
+
     def vectors(self) -> dict[str, Array]:
         """Every vector by site."""
         return {site: self.vector(site) for site in self.sites}
@@ -130,12 +164,14 @@ def build(
     vectors: Mapping[str, Array],
     *,
     references: Mapping[str, tuple[float | None, float | None]] | None = None,
+    shuffled: Mapping[str, Array] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Array], dict[str, Any]]:
     """``(tensors, meta)`` of a direction, ready for ``files.write(path, "direction", ...)`` or a store.
 
-    ``vectors``: site ("llm.12.out") to [d]; ``references``: site to (median, mean) residual norm. ``sites``
-    and ``norms`` are filled in. Raises UsageError for a site name, shape or number that is no direction.
+    ``vectors``: site ("llm.12.out") to [d]; ``references``: site to (median, mean) residual norm;
+    ``shuffled``: site to [count, d], fitted with permuted labels, kept as unit vectors. ``sites`` and
+    ``norms`` are filled in. Raises UsageError for a site name, shape or number that is no direction.
     """
     if not vectors:
         raise UsageError("a direction needs a vector at one site at least")
@@ -151,6 +187,14 @@ def build(
             raise UsageError(f"the vector at {site} holds NaN or infinity")
         tensors[f"site/{site}"] = value
         norms[site] = float(np.linalg.norm(value.astype(np.float64)))
+    for site, nulls in (shuffled or {}).items():
+        rows = np.array(nulls, dtype=np.float64)
+        if site not in vectors or rows.ndim != 2 or rows.shape[1] != len(vectors[site]):
+            raise UsageError(
+                f"the shuffled vectors at {site} have shape {list(rows.shape)}, expected [count, d]"
+            )
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+        tensors[f"shuffled/{site}"] = rows.astype(np.float16)
     sites = list(vectors)
     known = references or {}
     for column, name in enumerate(("median", "mean")):

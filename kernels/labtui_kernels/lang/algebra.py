@@ -3,7 +3,8 @@
 A reference is the name of a stored direction; ``name[SITE]`` reads it at SITE instead of the site where it
 is applied (the two must have the same width). ``random:SEED`` is a random direction of norm 1, so a strength
 in α says nothing about it: ``random:SEED~terse``, or ``random:SEED~(0.5*terse - 0.2*formal)``, gives it the
-norm of another at the same site.
+norm of another at the same site. ``shuffled:K~terse`` is the K-th direction that the same pipeline gave with
+permuted labels, at the norm of ``terse``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MAX_NAME = 100
 NAME = r"[a-z0-9][a-z0-9._-]*"
 
 _NAME = re.compile(NAME)
-_RANDOM = re.compile(r"random:([0-9]{1,18})")
+_NULL = re.compile(r"(random|shuffled):([0-9]{1,18})")
 _AT_SITE = re.compile(r"\[([^\[\]]{1,100})\]")
 _COEFFICIENT = re.compile(rf"({NUMBER})\s*\*")
 _MINUS_INSIDE = re.compile(r"-\.?[0-9]")
@@ -34,23 +35,26 @@ _MINUS_INSIDE = re.compile(r"-\.?[0-9]")
 class Ref:
     """One direction that an expression names.
 
-    ``name`` is a stored direction's, and ``site`` where it is read (None: where it is applied). A random one
-    has a ``seed`` instead, and possibly ``like``, the expression whose norm it takes.
+    ``name`` is a stored direction's, and ``site`` where it is read (None: where it is applied). One that means
+    nothing has a ``seed`` instead: a random one, possibly with ``like``, the expression whose norm it takes, or
+    a ``shuffled`` one of that expression.
     """
 
     name: str | None
     site: Site | None = None
     seed: int | None = None
     like: str | None = None
+    shuffled: bool = False
 
     def __str__(self) -> str:
         if self.name is not None:
             return f"{self.name}[{self.site.short}]" if self.site else self.name
+        word = f"{'shuffled' if self.shuffled else 'random'}:{self.seed}"
         if self.like is None:
-            return f"random:{self.seed}"
+            return word
         expr = parse_algebra(self.like)
         alone = len(expr.terms) == 1 and expr.terms[0][0] == 1
-        return f"random:{self.seed}~{expr}" if alone else f"random:{self.seed}~({expr})"
+        return f"{word}~{expr}" if alone else f"{word}~({expr})"
 
     @property
     def unscaled(self) -> bool:
@@ -119,9 +123,12 @@ def take_ref(cursor: Cursor, depth: int = 0) -> Ref:
     start = cursor.at
     if depth > MAX_DEPTH:
         cursor.fail(f"at most {MAX_DEPTH} nested parentheses")
-    if match := cursor.take(_RANDOM):
+    if match := cursor.take(_NULL):
         like = _take_like(cursor, depth) if cursor.take_one("~") else None
-        return Ref(None, seed=int(match[1]), like=like)
+        shuffled = match[1] == "shuffled"
+        if shuffled and like is None:
+            cursor.fail("the direction whose labels were permuted, as in shuffled:0~terse")
+        return Ref(None, seed=int(match[2]), like=like, shuffled=shuffled)
     match = cursor.take(_NAME)
     if match is None:
         if cursor.text[cursor.at : cursor.at + 1].isupper():
@@ -132,6 +139,8 @@ def take_ref(cursor: Cursor, depth: int = 0) -> Ref:
         cursor.fail(f"a direction's name of at most {MAX_NAME} characters", start)
     if name == "random":
         cursor.fail("a seed, as in random:7", start)
+    if name == "shuffled":
+        cursor.fail("a number and a direction, as in shuffled:0~terse", start)
     site = cursor.take(_AT_SITE)
     return Ref(name, parse_site(site[1]) if site else None)
 

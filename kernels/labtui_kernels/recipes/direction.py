@@ -11,6 +11,7 @@ from msgspec import convert
 from labtui_artifacts import library
 
 from ..directions.estimate import Estimate, estimate_all
+from ..directions.nulls import shuffled_directions
 from ..directions.randoms import random_direction
 from ..directions.stability import signal_to_noise
 from ..lang.positions import parse_where
@@ -27,6 +28,8 @@ from .prompts import rendered
 
 CAPTURE_BUDGET = 600.0
 TABLE = "anatomy"
+SHUFFLED = 20
+"""Directions with permuted labels that are kept beside each direction."""
 
 
 class DirectionRecipe:
@@ -55,6 +58,8 @@ class DirectionRecipe:
         noise = signal_to_noise(positive, negative)
         lines = [_line(site, found[site], noise[site], references[site]) for site in sites]
         pairs = found[sites[0]].pairs
+        yield
+        nulls = self._shuffled(positive, negative)
         keep(
             ctx,
             spec.name,
@@ -71,9 +76,20 @@ class DirectionRecipe:
                 "accuracy": _numbers(sites, lines, "accuracy"),
                 "snr": _numbers(sites, lines, "snr"),
                 "explained": _numbers(sites, lines, "explained"),
+                "shuffled": SHUFFLED if nulls else 0,
             },
+            shuffled=nulls,
         )
         return self._tell(ctx, lines, pairs)
+
+    def _shuffled(
+        self, positive: dict[Site, torch.Tensor], negative: dict[Site, torch.Tensor]
+    ) -> dict[Site, torch.Tensor]:
+        """Controls that lie beside the direction, since only here its poles are at hand; none from one pair."""
+        spec = self.spec
+        if spec.method == "pair" or len(next(iter(positive.values()))) < 2:
+            return {}
+        return shuffled_directions(spec.method, positive, negative, SHUFFLED, seed=spec.seed)
 
     def _tell(self, ctx: JobContext, lines: list[dict[str, Any]], pairs: int) -> dict[str, Any]:
         """Commit the anatomy table: how strong and how stable the direction is at each site."""

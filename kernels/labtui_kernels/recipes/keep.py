@@ -43,13 +43,18 @@ def keep(
     spec: Spec,
     meta: Mapping[str, Any],
     references: Mapping[Site, tuple[float | None, float | None]] | None = None,
+    shuffled: Mapping[Site, torch.Tensor] | None = None,
 ) -> None:
-    """Save float32 vectors by site as a direction, with the reference norms and where it all came from."""
+    """Save float32 vectors by site as a direction, with the reference norms and where it all came from.
+
+    ``shuffled``: site to [count, d], the same pipeline with permuted labels.
+    """
     found = {site: (norms.median, norms.mean) for site, norms in known(ctx).items()}
     found |= dict(references or {})
     tensors, made = direction.build(
         {str(site): vector.numpy() for site, vector in vectors.items()},
         references={str(site): found[site] for site in vectors if site in found},
+        shuffled={str(site): nulls.numpy() for site, nulls in (shuffled or {}).items()},
         meta={
             "name": name,
             **meta,

@@ -141,10 +141,21 @@ class Resolver:
             raise UsageError(f"direction {expr}: its value at {site.short} is not finite")
         return value
 
-    def _stored(self, name: str, site: Site) -> torch.Tensor:
+    def _stored(self, name: str, site: Site, shuffled: int | None = None, /) -> torch.Tensor:
+        if shuffled is not None:
+            return self._shuffled(name, site, shuffled)
         if name in self.given and site in self.given[name]:
             return self.given[name][site]
         return torch.from_numpy(self.file(name).vector(str(site)))
+
+    def _shuffled(self, name: str, site: Site, number: int) -> torch.Tensor:
+        """At the norm of the direction itself, so that sums weigh alike."""
+        opened = self.file(name)
+        return torch.from_numpy(opened.shuffled(str(site), number)) * opened.norm(str(site))
+
+    def shuffles(self, expr: DirectionExpr) -> int:
+        """How many shuffled-label controls an expression of stored directions has."""
+        return min((self.file(name).shuffles for name in expr.names if name not in self.given), default=0)
 
     def reference(self, site: Site, expr: DirectionExpr) -> float | None:
         """The reference norm at a site: as measured on this model, else as stored with the direction."""

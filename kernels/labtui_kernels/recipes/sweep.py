@@ -13,6 +13,7 @@ import torch
 from labtui_artifacts.errors import JobFailed
 
 from ..engine import Batch
+from ..lang.algebra import parse_algebra
 from ..lang.sites import SiteGroup
 from ..lang.strength import Strength
 from ..metrics.names import AGAINST_ZERO
@@ -53,9 +54,15 @@ class SweepRecipe:
         """The name of the table that the rows go to."""
         return self.spec.table or ctx.job
 
+    def _shuffles(self, ctx: JobContext) -> dict[str, int]:
+        """How many shuffled-label controls each stored direction of the spec brings along."""
+        resolver = new_resolver(ctx, self.spec.force)
+        exprs = [parse_algebra(text) for text in self.spec.directions]
+        return {name: resolver.file(name).shuffles for expr in exprs for name in expr.names}
+
     def _planned(self, ctx: JobContext) -> Plan:
         if self._plan is None:
-            self._plan = plan_sweep(self.spec, ctx.loaded.info.shape)
+            self._plan = plan_sweep(self.spec, ctx.loaded.info.shape, shuffles=self._shuffles(ctx))
         return self._plan
 
     def run(self, ctx: JobContext) -> Steps:
@@ -118,7 +125,9 @@ class _Run:
 
         Vectors are not kept: a large sweep has thousands of random ones. Those need no check of their own.
         """
-        points = {_point(row): row for row in self.todo if row.control not in ("random", "prompt")}
+        points = {
+            _point(row): row for row in self.todo if row.control not in ("random", "shuffled", "prompt")
+        }
         missing = {site for row in points.values() for site in self.resolver.missing(row.edits)}
         if missing:
             yield from norms.measure(self.ctx, missing)
@@ -222,7 +231,10 @@ class _Run:
     def _settle(self, last: bool) -> Generator[None, None, None]:
         """Measure and commit what has finished; rows wait for the unsteered row that they are judged by."""
         self.settled = time.monotonic()
-        judged = bool(AGAINST_ZERO & set(self.spec.metrics)) and self.spec.wanted_controls.zero
+        judged = (
+            bool(AGAINST_ZERO & set(self.spec.metrics))
+            and self.spec.controls_for(len(self.plan.prompts)).zero
+        )
         ready = [row for row in self.finished if not judged or last or self._place(row) in self.zeros]
         if not ready:
             return
@@ -255,6 +267,11 @@ class _Run:
         """The row's columns without its metrics."""
         doses = [dose.record() for dose in row.resolved.doses]
         dose = doses[0] if doses else {"alpha": 0.0, "abs": 0.0, "pct": 0.0}
+        if planned.shared:  # a table shows the total, which the sites of the group share
+            sites = len(planned.sites)
+            dose = {
+                unit: None if dose[unit] is None else dose[unit] * sites for unit in ("alpha", "abs", "pct")
+            }
         return {
             "row": planned.index,
             "prompt": self.plan.shown[planned.prompt],

@@ -148,16 +148,27 @@ class Direction(Spec, frozen=True, kw_only=True, tag="direction"):
 
 
 class Controls(Part, frozen=True, kw_only=True):
-    """Rows that tell whether an effect is real."""
+    """Rows that tell whether an effect is real: how many at each site and strength, spread over the prompts."""
 
     zero: bool = True
     random: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    shuffled: Annotated[int, Meta(ge=0, le=1_000)] = 0
     negated: bool = False
     prompt: bool = True
 
 
-AUTO = Controls()
-NO_CONTROLS = Controls(zero=False, random=0, negated=False, prompt=False)
+NULLS = 20
+"""Rows of the null at each site and strength that an effect can be called against."""
+NO_CONTROLS = Controls(zero=False, prompt=False)
+
+
+def auto_controls(prompts: int) -> Controls:
+    """What ``controls = "auto"`` means: half of `NULLS` random, half shuffled, and the negated direction.
+
+    Under 20 prompts nothing can be called, so a quick look has one null row of each sort for a prompt.
+    """
+    each = min(prompts, NULLS // 2) if prompts < NULLS else NULLS // 2
+    return Controls(random=each, shuffled=each, negated=True)
 
 
 class Sweep(Decoding, frozen=True, kw_only=True, tag="sweep"):
@@ -167,7 +178,8 @@ class Sweep(Decoding, frozen=True, kw_only=True, tag="sweep"):
     directions: list[Expression]
     sites: Expression = "llm.*"
     strengths: list[float | str] = field(default_factory=lambda: [-2.0, -1.0, 1.0, 2.0])
-    where: str = "all"
+    dose: Literal["each", "total"] = "each"
+    where: str | list[str] = "all"
     seeds: list[Seed] = field(default_factory=lambda: [0])
     metrics: list[str] = field(default_factory=lambda: list(SWEEP_METRICS))
     controls: Literal["auto", "none"] | Controls = "auto"
@@ -176,17 +188,25 @@ class Sweep(Decoding, frozen=True, kw_only=True, tag="sweep"):
     confirm: bool = False
     force: bool = False
 
-    @property
-    def wanted_controls(self) -> Controls:
-        """The controls, with ``auto`` and ``none`` spelt out."""
+    def controls_for(self, prompts: int) -> Controls:
+        """The controls of a sweep over so many prompts, with ``auto`` and ``none`` spelt out."""
         if self.controls == "auto":
-            return AUTO
+            return auto_controls(prompts)
         return self.controls if isinstance(self.controls, Controls) else NO_CONTROLS
+
+    @property
+    def places(self) -> list[str]:
+        """The positions that are swept, one or several."""
+        return [self.where] if isinstance(self.where, str) else self.where
 
     def check(self) -> None:
         self._check_prompts()
-        for key in ("directions", "strengths", "seeds"):
-            values = getattr(self, key)
+        for key, values in (
+            ("directions", self.directions),
+            ("strengths", self.strengths),
+            ("seeds", self.seeds),
+            ("where", self.places),
+        ):
             if not values:
                 raise self.refuse(
                     key, "the list is empty, so there is nothing to sweep; expected at least one"
@@ -202,7 +222,7 @@ class Sweep(Decoding, frozen=True, kw_only=True, tag="sweep"):
                 "seeds", "with temperature = 0 every seed gives the same answer; expected one seed"
             )
         check_sites(self.sites)
-        parse_where(self.where)
+        _once([str(parse_where(place)) for place in self.places], "where", self)
         check_metrics(self.metrics, f"spec {self.kind}: metrics")
         if self.table:
             check_name(self.table, "table", self)

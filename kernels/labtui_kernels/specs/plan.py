@@ -8,6 +8,7 @@ finds what is done, whatever the order.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +24,9 @@ from ..lang.shape import ModelShape
 from ..lang.sites import SiteGroup, format_group, parse_sites
 from ..lang.strength import Strength, parse_strength
 from .base import Message, PromptSource, as_messages, shown_prompt
-from .kinds import CONFIRM_ROWS, MAX_ROWS, Direction, Generate, Patch, Rerun, Spec, Sweep
+from .kinds import CONFIRM_ROWS, MAX_ROWS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
 
-Control: TypeAlias = Literal["", "zero", "random", "negated", "prompt"]
+Control: TypeAlias = Literal["", "zero", "random", "shuffled", "negated", "prompt"]
 ZERO = Strength(0.0)
 
 
@@ -55,12 +56,17 @@ class PlannedRow:
     seed: int
     control: Control
     messages: tuple[Message, ...]
+    shared: bool = False
+    """Whether the sites of a group share the strength; else each gets it."""
 
     @property
     def edits(self) -> tuple[EditTerm, ...]:
         if self.control == "prompt":
             return ()
-        return (EditTerm("add", self.strength, self.direction, self.sites, self.where),)
+        strength = self.strength
+        if self.shared and len(self.sites) > 1:
+            strength = Strength(strength.value / len(self.sites), strength.unit)
+        return (EditTerm("add", strength, self.direction, self.sites, self.where),)
 
     @property
     def site(self) -> str:
@@ -84,22 +90,30 @@ class _Point:
 
     direction: str
     sites: SiteGroup
+    where: Where
     strength: Strength
     control: Control
-    spread: int | None = None  # the one prompt of a random control; None for every prompt
+    spread: int | None = None  # the one prompt of a null row; None for every prompt
     system: str | None = None
 
 
 class _Sweep:
     """A sweep with its texts read: what the counts and the rows are made from."""
 
-    def __init__(self, spec: Sweep, shape: ModelShape, styles: Mapping[str, Axis] | None) -> None:
+    def __init__(
+        self,
+        spec: Sweep,
+        shape: ModelShape,
+        styles: Mapping[str, Axis] | None,
+        shuffles: Mapping[str, int] | None,
+    ) -> None:
         self.spec = spec
         self.prompts = _prompts(spec)
         self.groups = parse_sites(spec.sites, shape)
-        self.where = parse_where(spec.where)
+        self.places = [parse_where(place) for place in spec.places]
         self.exprs = [parse_algebra(text) for text in spec.directions]
-        self.controls = spec.wanted_controls
+        self.controls = spec.controls_for(len(self.prompts))
+        self.shuffles = shuffles
         strengths = [parse_strength(value) for value in spec.strengths]
         self.strengths = [s for s in strengths if s.value or not self.controls.zero]
         self.styles = bundled_axes() if styles is None else styles
@@ -129,41 +143,63 @@ class _Sweep:
             return []
         return [-s for s in self.strengths if s.value and -s not in self.strengths]
 
+    def nulls(self, expr: DirectionExpr) -> list[tuple[Control, str]]:
+        """(control, direction) of the null rows at one site and strength of an expression.
+
+        A direction without shuffled-label controls (imported, or of one pair) gets random ones in their
+        place, so that the null has its size.
+        """
+        wanted = self.controls.shuffled
+        known = self.shuffles
+        there = wanted if known is None else min((known.get(name, wanted) for name in expr.names), default=0)
+        shuffled = min(wanted, there)
+        missing = wanted - shuffled
+        found: list[tuple[Control, str]] = [
+            ("random", _null("random", seed, expr)) for seed in range(self.controls.random + missing)
+        ]
+        return [*found, *(("shuffled", _null("shuffled", number, expr)) for number in range(shuffled))]
+
     def count(self) -> Counter[str]:
         """Rows by control; the empty key counts the grid itself."""
-        each = len(self.prompts) * len(self.spec.seeds)
-        places = len(self.exprs) * len(self.groups)
-        rows = Counter({"": places * len(self.strengths) * each})
+        seeds = len(self.spec.seeds)
+        each = len(self.prompts) * seeds
+        spots = len(self.groups) * len(self.places)
+        rows = Counter({"": len(self.exprs) * spots * len(self.strengths) * each})
         rows["zero"] = each if self.controls.zero else 0
-        rows["negated"] = places * len(self.negated()) * each
-        rows["random"] = len(self.scaled()) * len(self.groups) * len(self.magnitudes()) * self.controls.random
+        checked = min(len(self.prompts), NULLS) * seeds
+        rows["negated"] = len(self.exprs) * spots * len(self.negated()) * checked
+        for expr in self.scaled():
+            for control, _ in self.nulls(expr):
+                rows[control] += spots * len(self.magnitudes())
         rows["prompt"] = len(self.systems()) * each
         return rows
 
     def points(self) -> Iterator[_Point]:
         """Grid points in the order in which they run: controls that others are judged by come first."""
-        first = str(self.exprs[0])
+        first, everywhere = str(self.exprs[0]), self.places[0]
         if self.controls.zero:
-            yield _Point(first, self.groups[0], ZERO, "zero")
+            yield _Point(first, self.groups[0], everywhere, ZERO, "zero")
         for direction, system in self.systems():
-            yield _Point(direction, (), ZERO, "prompt", system=system)
-        for expr in self.exprs:
-            for group in self.groups:
-                for strength in self.strengths:
-                    yield _Point(str(expr), group, strength, "")
-                for strength in self.negated():
-                    yield _Point(str(expr), group, strength, "negated")
-        for expr in self.scaled():
-            for group in self.groups:
-                for strength in self.magnitudes():
-                    for seed in range(self.controls.random):
-                        yield _Point(_random(seed, expr), group, strength, "random", spread=seed)
+            yield _Point(direction, (), everywhere, ZERO, "prompt", system=system)
+        for expr, group, place in self._spots(self.exprs):
+            for strength in self.strengths:
+                yield _Point(str(expr), group, place, strength, "")
+            for strength in self.negated():
+                yield _Point(str(expr), group, place, strength, "negated")
+        for expr, group, place in self._spots(self.scaled()):
+            nulls = self.nulls(expr)
+            for strength in self.magnitudes():
+                for number, (control, direction) in enumerate(nulls):
+                    yield _Point(direction, group, place, strength, control, spread=number)
+
+    def _spots(self, exprs: Sequence[DirectionExpr]) -> Iterator[tuple[DirectionExpr, SiteGroup, Where]]:
+        return itertools.product(exprs, self.groups, self.places)
 
 
-def _random(seed: int, expr: DirectionExpr) -> str:
+def _null(sort: str, number: int, expr: DirectionExpr) -> str:
     like = str(expr)
     alone = len(expr.terms) == 1 and expr.terms[0][0] == 1
-    return str(parse_algebra(f"random:{seed}~{like}" if alone else f"random:{seed}~({like})"))
+    return str(parse_algebra(f"{sort}:{number}~{like}" if alone else f"{sort}:{number}~({like})"))
 
 
 def _prompts(spec: Sweep) -> list[str | list[Message]]:
@@ -182,13 +218,18 @@ def bundled_axes() -> dict[str, Axis]:
     return {name: Axis(axis.positive_system[0], axis.negative_system[0]) for name, axis in axes.items()}
 
 
-def count_sweep(spec: Sweep, shape: ModelShape, styles: Mapping[str, Axis] | None = None) -> dict[str, Any]:
+def count_sweep(
+    spec: Sweep,
+    shape: ModelShape,
+    styles: Mapping[str, Axis] | None = None,
+    shuffles: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
     """How much a sweep is, cheap enough for every key stroke; raises UsageError as ``plan_sweep`` does.
 
     ``rows`` in all and by ``controls``, ``prompts``, ``directions``, ``sites``, ``strengths``, ``seeds``, and
     ``tokens``, the most that can be generated; ``confirm`` is True where the spec needs it and lacks it.
     """
-    return _count(_Sweep(spec, shape, styles))
+    return _count(_Sweep(spec, shape, styles, shuffles))
 
 
 def _count(sweep: _Sweep) -> dict[str, Any]:
@@ -209,20 +250,27 @@ def _count(sweep: _Sweep) -> dict[str, Any]:
         "directions": len(sweep.exprs),
         "sites": len(sweep.groups),
         "strengths": len(sweep.strengths),
+        "places": len(sweep.places),
         "seeds": len(spec.seeds),
         "tokens": rows * spec.max_new_tokens,
         "confirm": rows > CONFIRM_ROWS and not spec.confirm,
     }
 
 
-def plan_sweep(spec: Sweep, shape: ModelShape, styles: Mapping[str, Axis] | None = None) -> Plan:
+def plan_sweep(
+    spec: Sweep,
+    shape: ModelShape,
+    styles: Mapping[str, Axis] | None = None,
+    shuffles: Mapping[str, int] | None = None,
+) -> Plan:
     """The rows of a sweep on a model of that shape.
 
     ``styles`` gives the system prompts of prompt-only rows by direction name; None takes the bundled styles.
+    ``shuffles`` says how many shuffled-label controls each direction has; one that is not in it has enough.
     A strength of 0 is the zero control, run once per prompt and seed, unless that control is off. Raises
     UsageError for what the shape does not have, and for more than 20,000 rows without ``confirm``.
     """
-    sweep = _Sweep(spec, shape, styles)
+    sweep = _Sweep(spec, shape, styles, shuffles)
     counts = _count(sweep)
     if counts["confirm"]:
         raise spec.refuse(
@@ -242,14 +290,16 @@ def plan_sweep(spec: Sweep, shape: ModelShape, styles: Mapping[str, Axis] | None
         ]
     )
     rows: list[PlannedRow] = []
+    shared = spec.dose == "total"
     for point in sweep.points():
         for number, seed in _members(point, len(chats), spec.seeds):
             messages = tuple(_with_system(chats[number], point.system))
             cell = _digest(
                 [
                     [(turn.role, turn.content) for turn in messages],
-                    *(point.direction, format_group(point.sites), str(sweep.where), str(point.strength)),
+                    *(point.direction, format_group(point.sites), str(point.where), str(point.strength)),
                     *(seed, point.control, decoding),
+                    *(["total"] if shared and len(point.sites) > 1 else []),
                 ]
             )
             rows.append(
@@ -259,11 +309,12 @@ def plan_sweep(spec: Sweep, shape: ModelShape, styles: Mapping[str, Axis] | None
                     prompt=number,
                     direction=point.direction,
                     sites=point.sites,
-                    where=sweep.where,
+                    where=point.where,
                     strength=point.strength,
                     seed=seed,
                     control=point.control,
                     messages=messages,
+                    shared=shared,
                 )
             )
     _check_distinct(rows, spec)
@@ -279,7 +330,7 @@ def _members(point: _Point, prompts: int, seeds: Sequence[int]) -> Iterator[tupl
     if point.spread is not None:
         yield point.spread % prompts, seeds[(point.spread // prompts) % len(seeds)]
         return
-    for number in range(prompts):
+    for number in range(min(prompts, NULLS) if point.control == "negated" else prompts):
         for seed in seeds:
             yield number, seed
 

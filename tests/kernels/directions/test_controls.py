@@ -121,7 +121,12 @@ STORED = {("terse", SITE): torch.arange(4.0), ("formal", SITE): torch.ones(4), (
 STORED["terse", parse_site("llm.1")] = torch.full((4,), 9.0)
 
 
-def lookup(name: str, site: Site) -> Tensor:
+SHUFFLED = {("terse", 3): torch.tensor([0.0, 2.0, 0.0, 0.0]), ("formal", 3): torch.tensor([1.0, 0, 0, 1])}
+
+
+def lookup(name: str, site: Site, shuffled: int | None = None, /) -> Tensor:
+    if shuffled is not None:
+        return SHUFFLED[name, shuffled]
     if (name, site) not in STORED:
         raise UsageError(f"no direction {name} at {site}")
     return STORED[name, site]
@@ -143,6 +148,15 @@ def test_algebra_draws_random_directions_by_seed_and_site() -> None:
     norm = torch.arange(4.0).norm()
     assert torch.allclose(like, 3 * norm * unit, atol=1e-5)
     assert not torch.equal(unit, compose("random:7", parse_site("llm.1"), 4, lookup))
+
+
+def test_a_shuffled_direction_has_the_norm_of_the_real_one_and_sums_as_it_does() -> None:
+    alone = compose("2*shuffled:3~terse", SITE, 4, lookup)
+    assert torch.allclose(alone, 2 * torch.arange(4.0).norm() * torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    mixed = compose("shuffled:3~(0.5*terse - 2*formal)", SITE, 4, lookup)
+    real = compose("0.5*terse - 2*formal", SITE, 4, lookup)
+    null = 0.5 * SHUFFLED["terse", 3] - 2 * SHUFFLED["formal", 3]
+    assert torch.allclose(mixed, null * real.norm() / null.norm())
 
 
 def test_algebra_refuses_what_is_missing_or_of_another_width() -> None:

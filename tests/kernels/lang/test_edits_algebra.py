@@ -102,6 +102,8 @@ def test_errors_say_what_and_where(line: str, said: str) -> None:
         ("-terse", [(-1.0, "terse")]),
         ("terse-formal", [(1.0, "terse-formal")]),
         ("random:7", [(1.0, "random:7")]),
+        ("-2*shuffled:7~terse", [(-2.0, "shuffled:7~terse")]),
+        ("shuffled:0~(a - b)", [(1.0, "shuffled:0~(a - b)")]),
         ("-(a + 2*(b - 0.5*c))", [(-1.0, "a"), (-2.0, "b"), (1.0, "c")]),
         ("2*3*a", [(6.0, "a")]),
         (
@@ -135,6 +137,9 @@ def test_what_an_expression_names() -> None:
         ("(" * 20 + "a" + ")" * 20, "nested"),
         ("random", "a seed"),
         ("random:7 + terse", "give it one"),
+        ("shuffled:7", "as in shuffled:0~terse"),
+        ("shuffled + terse", "as in shuffled:0~terse"),
+        ("shuffled:1~random:2", "stored directions after '~'"),
         ("random:1~(" * 100, "nested"),
         ("random:7~random:8", "stored directions after '~'"),
         ("terse[llm.6", "expected '+', '-' or the end"),

@@ -21,6 +21,7 @@ SWEEP: dict[str, Any] = {
     "strengths": [-1, 0, 1.5],
     "max_new_tokens": 8,
     "metrics": ["words", "perplexity"],
+    "controls": {"zero": True, "prompt": True},
     "batch": 4,
 }
 COLUMNS = [
@@ -90,6 +91,42 @@ def test_controls_and_strengths_in_the_table(lab: Lab) -> None:
     assert all(
         pytest.approx(r["strength_pct"]) == -8.0 for r in by_control["negated"] if "%" in r["strength_text"]
     )
+
+
+def test_shuffled_controls_are_the_stored_ones_at_the_direction_s_norm(lab: Lab) -> None:
+    lab.run({"kind": "direction", "name": "brief", "sites": "llm.1,2", "style": "terse"})
+    spec = SWEEP | {
+        "directions": ["brief"],
+        "strengths": ["8%"],
+        "controls": {"shuffled": 3, "prompt": False},
+    }
+    rows = [row for row in table(lab.run(spec)[0]) if row["control"] == "shuffled"]
+    assert len(rows) == 2 * 3
+    assert {row["direction"] for row in rows} == {f"shuffled:{k}~brief" for k in range(3)}
+    assert all(row["strength_pct"] == pytest.approx(8) for row in rows)
+    lab.direction("given", 5)
+    rows = table(lab.run(spec | {"directions": ["given"]})[0])
+    assert {row["direction"] for row in rows if row["control"] == "random"} == {
+        f"random:{k}~given" for k in range(3)
+    }
+
+
+def test_positions_and_a_shared_dose_in_the_table(lab: Lab) -> None:
+    lab.direction("terse", 1)
+    spec = SWEEP | {
+        "sites": "llm.1+2",
+        "strengths": [2.0, "8%"],
+        "where": ["all", "last"],
+        "controls": "none",
+    }
+    each, total = (table(lab.run(spec | {"dose": dose})[0]) for dose in ("each", "total"))
+    assert {row["where"] for row in each} == {"all", "last"} and {row["site"] for row in each} == {"llm.1+2"}
+    assert [row["strength_text"] for row in each] == [row["strength_text"] for row in total]
+    for row in total:
+        assert row["strength" if row["strength_text"] == "2.0" else "strength_pct"] == pytest.approx(
+            2.0 if row["strength_text"] == "2.0" else 8.0
+        )
+    assert [row["text"] for row in each] != [row["text"] for row in total]
 
 
 def test_a_resumed_sweep_runs_what_is_not_committed_and_the_same_table_comes_out(lab: Lab) -> None:

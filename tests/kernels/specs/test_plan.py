@@ -50,7 +50,7 @@ def test_without_controls_the_grid_is_all_there_is() -> None:
 
 
 def test_the_zero_control_is_run_once_a_prompt_and_stands_for_every_site() -> None:
-    made = plan(controls="auto")
+    made = plan(controls={"zero": True})
     assert controls(made) == {"": 2 * 2 * 2, "zero": 2, "prompt": 2}
     zeros = [row for row in made.rows if row.control == "zero"]
     assert made.rows[:2] == tuple(zeros)
@@ -78,6 +78,60 @@ def test_random_controls_are_spread_over_the_prompts_and_take_the_direction_s_no
     assert [row.prompt for row in first] == [0, 1, 0, 1, 0, 1]
     assert [row.direction for row in first[:2]] == ["random:0~(0.5*a - 0.2*b)", "random:1~(0.5*a - 0.2*b)"]
     assert all(parse_edits(format_edits(row.edits), SHAPE) == row.edits for row in rows)
+
+
+def test_auto_brings_twenty_null_rows_to_each_site_and_strength_once_there_are_twenty_prompts() -> None:
+    made = plan(controls="auto", prompts=[f"p{i}" for i in range(30)])
+    grid = 2 * 2
+    assert controls(made) == {
+        "": grid * 30, "zero": 30, "prompt": 30, "negated": grid * 20, "random": grid * 10, "shuffled": grid * 10
+    }  # fmt: skip
+    null = [r for r in made.rows if (r.control, r.site, r.strength.value) == ("shuffled", "llm.2", 2.0)]
+    assert [row.direction for row in null] == [f"shuffled:{k}~terse" for k in range(10)]
+    nulls = [r for r in made.rows if r.control in ("random", "shuffled") and r.site == "llm.2"]
+    assert {row.prompt for row in nulls if row.strength.value == 2.0} == set(range(20))
+    quick = plan(controls="auto", prompts=["a", "b", "c"])
+    assert controls(quick)["random"] == controls(quick)["shuffled"] == grid * 3
+
+
+def test_a_direction_without_shuffled_controls_gets_random_ones_in_their_place() -> None:
+    spec = specs.load(BASE | {"controls": {"random": 2, "shuffled": 4}, "directions": ["terse", "a"]})
+    assert isinstance(spec, specs.Sweep)
+    made = plan_sweep(spec, SHAPE, STYLES, {"a": 0, "terse": 20})
+    assert (
+        controls(made)
+        == controls(plan_sweep(spec, SHAPE, STYLES, {"a": 0}))
+        == made.counts["controls"] | {"": made.counts["grid"]}
+    )
+    names = {row.direction for row in made.rows if row.control in ("random", "shuffled")}
+    assert names == {
+        *(f"random:{k}~terse" for k in range(2)),
+        *(f"shuffled:{k}~terse" for k in range(4)),
+        *(f"random:{k}~a" for k in range(6)),
+    }
+
+
+def test_positions_are_an_axis_of_the_grid() -> None:
+    made = plan(where=["all", "last"])
+    assert controls(made) == {"": 2 * (2 * 3 * 2)}
+    assert {str(row.where) for row in made.rows} == {"all", "last"}
+    assert {row.cell for row in plan(where="last").rows} < {row.cell for row in made.rows}
+    with pytest.raises(UsageError, match=r"where.*twice"):
+        plan(where=["last", "last"])
+
+
+def test_sites_that_act_at_once_may_share_the_strength() -> None:
+    def strengths(**change: Any) -> set[float]:
+        return {row.edits[0].strength.value for row in plan(sites="llm.2+4", **change).rows}
+
+    assert strengths(strengths=[8.0]) == strengths(strengths=[8.0], dose="each") == {8.0}
+    assert strengths(strengths=[8.0], dose="total") == {4.0}
+    each, total = (
+        plan(sites="llm.2+4", strengths=["8%"]),
+        plan(sites="llm.2+4", strengths=["8%"], dose="total"),
+    )
+    assert not {r.cell for r in each.rows} & {r.cell for r in total.rows}
+    assert {r.cell for r in plan(dose="total").rows} == {r.cell for r in plan().rows}
 
 
 def test_negated_rows_only_where_the_grid_has_no_such_strength() -> None:
@@ -125,18 +179,19 @@ def test_a_confirmed_plan_may_be_large() -> None:
     st.lists(st.sampled_from([-2, -1, 0, 1, 2, "8%", "|39|", "-8%"]), min_size=1, max_size=5, unique=True),
     st.booleans(),
     st.integers(0, 5),
+    st.integers(0, 5),
     st.booleans(),
     st.lists(
         st.sampled_from(["terse", "-terse", "a + b", "random:3~terse"]), min_size=1, max_size=3, unique=True
     ),
 )
 def test_counts_agree_with_rows(
-    strengths: list[Any], zero: bool, random: int, negated: bool, directions: list[str]
+    strengths: list[Any], zero: bool, random: int, shuffled: int, negated: bool, directions: list[str]
 ) -> None:
     made = plan(
         strengths=strengths,
         directions=directions,
-        controls={"zero": zero, "random": random, "negated": negated, "prompt": True},
+        controls={"zero": zero, "random": random, "shuffled": shuffled, "negated": negated, "prompt": True},
     )
     assert {name: n for name, n in controls(made).items() if name} == made.counts["controls"]
     assert len({row.cell for row in made.rows}) == len(made.rows)

@@ -192,7 +192,7 @@ def test_overrides() -> None:
     spec = specs.load(data)
     assert isinstance(spec, specs.Sweep)
     assert (spec.strengths, spec.sites, spec.where) == ([0.0, 1.0], "llm.6,9", "last")
-    assert spec.wanted_controls == specs.Controls(random=20)
+    assert spec.controls_for(3) == specs.Controls(random=20)
     assert (spec.system, spec.table) == ("42", "true")
     assert SWEEP == {"kind": "sweep", "prompts": ["Explain a mutex."], "directions": ["terse"]}
 
