@@ -159,7 +159,11 @@ class Load(Message, tag="load"):
 
 
 class Run(Message, tag="run"):
-    """Start a job, or go on with one: ``committed`` are the cells its journal already holds."""
+    """Start a job, or go on with one.
+
+    ``committed`` are the cells that its journal, and the table that it extends, already hold; ``first_row`` is
+    the number of its first row in that table.
+    """
 
     job: str
     kind: str
@@ -167,6 +171,7 @@ class Run(Message, tag="run"):
     priority: str
     committed: list[str] = []
     losses: int = 0
+    first_row: int = 0
 
 
 class Control(Message, tag="control"):

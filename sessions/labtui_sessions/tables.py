@@ -112,7 +112,20 @@ class Table:
         self.rows = 0
         self.seqs: list[int] = []
         """For each row, the sequence number of the event that committed it."""
+        self.began = 0.0
+        """When its first cell was committed, in seconds since the epoch; 0 while it is empty."""
+        self.owners: list[str] = []
+        """For each row, the job that committed it."""
         self.cells: set[tuple[str, str]] = set()
+
+    def earlier(self, job: str) -> tuple[list[str], int]:
+        """What other jobs put here: the keys of their cells, and the first ``row`` number after theirs."""
+        cells = [cell for owner, cell in self.cells if owner != job]
+        numbers = self.columns["row"].values if "row" in self.columns else []
+        taken = [
+            n for n, owner in zip(numbers, self.owners, strict=False) if owner != job and isinstance(n, int)
+        ]
+        return sorted(cells), max(taken, default=-1) + 1
 
     def add(self, job: str, cell: str, rows: Iterable[Mapping[str, Any]], seq: int = 0) -> bool:
         """Add the rows of a cell; False (and nothing added) when it is in the table already."""
@@ -122,6 +135,7 @@ class Table:
         for row in rows:
             self._add_row(row)
             self.seqs.append(seq)
+            self.owners.append(job)
         return True
 
     def until(self, seq: int) -> int:
@@ -227,6 +241,7 @@ class Tables:
         table = self.by_name.get(data.table)
         if table is None:
             table = self.by_name[data.table] = Table(data.table)
+        table.began = table.began or event.t
         return table.add(data.job, data.cell, data.rows, event.seq)
 
     def has(self, job: str, cell: str, table: str) -> bool:

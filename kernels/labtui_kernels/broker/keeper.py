@@ -272,11 +272,21 @@ class Keeper:
             return
         for job in broker.jobs.next():
             job.sent = True
-            broker.log.write("job.sent", job=job.id, kind=job.kind, committed=len(job.committed))
+            cells, first = self._extended(job)
+            committed = list(dict.fromkeys([*job.committed, *cells]))
+            broker.log.write("job.sent", job=job.id, kind=job.kind, committed=len(committed))
             self.worker.send(
-                protocol.Run(job.id, job.kind, job.spec, job.priority, list(job.committed), job.losses)
+                protocol.Run(job.id, job.kind, job.spec, job.priority, committed, job.losses, first)
             )
         self.show_state()
+
+    def _extended(self, job: Job) -> tuple[list[str], int]:
+        """The cells of the table that a sweep extends, which are not run again, and its first row's number."""
+        name = job.spec.get("table")
+        tables = self._broker.sessions.get(job.session).tables.by_name
+        if job.kind != "sweep" or not isinstance(name, str) or name not in tables:
+            return [], 0
+        return tables[name].earlier(job.id)
 
     def show_state(self) -> None:
         """``busy`` while a job runs, else ``ready``; other states are set where they arise."""

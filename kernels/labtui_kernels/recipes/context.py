@@ -56,6 +56,11 @@ class JobContext(Protocol):
         ...
 
     @property
+    def first_row(self) -> int:
+        """The number of the job's first row in its table: more than 0 where it extends one."""
+        ...
+
+    @property
     def halvings(self) -> int:
         """How often the worker ran out of memory: batches are halved that many times."""
         ...

@@ -273,7 +273,7 @@ class _Run:
                 unit: None if dose[unit] is None else dose[unit] * sites for unit in ("alpha", "abs", "pct")
             }
         return {
-            "row": planned.index,
+            "row": self.ctx.first_row + planned.index,
             "prompt": self.plan.shown[planned.prompt],
             "direction": "" if planned.control == "zero" else planned.direction,
             "site": planned.site,

@@ -10,9 +10,12 @@ from labtui_kernels import protocol
 from labtui_kernels.broker.jobs import BATCH, INTERACTIVE
 from labtui_kernels.broker.methods.registry import Params, method
 
+
 if TYPE_CHECKING:
     from labtui_kernels.broker.clients import Client
     from labtui_kernels.broker.server import Broker
+    from labtui_kernels.broker.writer import LiveSession
+    from labtui_kernels.specs import Spec
 
 MAX_UNFINISHED = 1000
 URGENT = frozenset({"generate", "patch", "compose", "reference"})
@@ -49,6 +52,24 @@ class Plan(Params):
     spec: dict[str, Any]
 
 
+def check_extends(spec: Spec, live: LiveSession) -> None:
+    """UsageError where a sweep would extend a table with rows of a direction that has changed since."""
+    from labtui_kernels.lang.algebra import parse_algebra
+    from labtui_kernels.specs import Sweep
+
+    if not isinstance(spec, Sweep) or spec.table not in live.tables.by_name:
+        return
+    began = live.tables.by_name[spec.table].began
+    for name in dict.fromkeys(name for text in spec.directions for name in parse_algebra(text).names):
+        artifact = live.state.artifacts.get(name)
+        if artifact is not None and artifact.t > began:
+            raise spec.refuse(
+                "table",
+                f"{name} was made anew after the first rows of table {spec.table!r}, which it would extend; "
+                "expected another table",
+            )
+
+
 @method("submit", Submit)
 async def submit(broker: Broker, client: Client, params: Submit) -> dict[str, Any]:
     """Check a spec and queue it; the answer has the job's id and session."""
@@ -62,6 +83,7 @@ async def submit(broker: Broker, client: Client, params: Submit) -> dict[str, An
         raise UsageError(f"{MAX_UNFINISHED} jobs are unfinished: wait, or cancel some")
     spec = await asyncio.to_thread(specs.load, params.spec)
     live = broker.sessions.get(params.session)
+    check_extends(spec, live)
     job = broker.jobs.new_id(spec.kind, set(live.state.jobs))
     priority = params.priority or (INTERACTIVE if spec.kind in URGENT else BATCH)
     event = live.append(
