@@ -35,7 +35,7 @@ class SweepForm(VerticalScroll):
     def compose(self) -> ComposeResult:
         yield Label("prompts, one a line", classes="label")
         prompts = Prompt(id="sweep-prompts", placeholder="one prompt a line")
-        prompts.text = PROMPTS
+        prompts.text = prompts.known = PROMPTS
         yield prompts
         for name, label, value, hint in LINES:
             with Horizontal(classes="option"):

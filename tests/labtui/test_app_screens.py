@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from textual.widgets import Input
+
 from labtui.projection import KernelCard
 from labtui.screens.home import TOY
 from labtui.screens.shelf import Shelf
 from labtui.screens.sweep import Sweep, plot
 from labtui.widgets.dialog import Confirm, Form
 from labtui.widgets.lists import Grid
+from labtui.widgets.prompt import Prompt
 from labtui_kernels import specs
 from tests.support.fake_kernel import FakeKernel, FakeLobby
 from tests.support.stories import kernel
@@ -149,6 +152,11 @@ async def test_sweep_shows_the_table_and_pauses(make_app) -> None:
         await settled(pilot)
         await settled(pilot)
         assert isinstance(app.screen, Sweep) and len(app.screen.rows) == 6
+        spec = made.state.jobs["s1"].spec | {"prompts": ["What is a tide?"], "sites": "llm.3"}
+        made.emit("job.queued", job="s2", kind="sweep", spec=spec, priority="batch", client="elsewhere")
+        await settled(pilot)
+        assert app.screen.query_one("#sweep-prompts", Prompt).text == "What is a tide?"
+        assert app.screen.query_one("#sweep-sites", Input).value == "llm.3"
         await pilot.press("P")
         await settled(pilot)
         assert made.params("job.pause") == {"job": "s1"}
