@@ -152,14 +152,14 @@ async def test_sweep_shows_the_table_and_pauses(make_app) -> None:
         await settled(pilot)
         await settled(pilot)
         assert isinstance(app.screen, Sweep) and len(app.screen.rows) == 6
+        await pilot.press("P")
+        await settled(pilot)
+        assert made.params("job.pause") == {"job": "s1"}
         spec = made.state.jobs["s1"].spec | {"prompts": ["What is a tide?"], "sites": "llm.3"}
         made.emit("job.queued", job="s2", kind="sweep", spec=spec, priority="batch", client="elsewhere")
         await settled(pilot)
         assert app.screen.query_one("#sweep-prompts", Prompt).text == "What is a tide?"
         assert app.screen.query_one("#sweep-sites", Input).value == "llm.3"
-        await pilot.press("P")
-        await settled(pilot)
-        assert made.params("job.pause") == {"job": "s1"}
 
 
 def test_plot_has_a_line_a_site_and_the_zero_row_in_each() -> None:
