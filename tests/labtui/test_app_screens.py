@@ -94,11 +94,32 @@ async def test_shelf_marks_compares_renames_and_deletes(make_app) -> None:
         await pilot.press("e", "ctrl+u", *"polite", "enter")
         await settled(pilot)
         assert made.params("artifact.rename") == {"old": "formal", "new": "polite"}
+        made.emit("artifact.renamed", old="formal", new="polite")
+        await settled(pilot)
+        assert app.screen.current() == "polite"
+        made.emit("artifact.renamed", old="polite", new="formal")
+        await settled(pilot)
         await pilot.press("delete", "escape")
         assert "artifact.delete" not in made.methods()
         await pilot.press("delete", "y")
         await settled(pilot)
         assert made.params("artifact.delete") == {"name": "formal"}
+
+
+async def test_shelf_compares_directions_only_and_inspects_what_a_search_leaves(make_app) -> None:
+    made = kernel("done")
+    assert made is not None
+    made.emit("artifact.saved", name="norms", kind="activations", meta={"dtype": "float32"})
+    app = make_app(made, first="shelf")
+    async with app.run_test(size=SMALL) as pilot:
+        await settled(pilot)
+        await pilot.press("G", "m")
+        assert isinstance(app.screen, Shelf) and app.screen.current() == "norms"
+        assert app.screen.marked == () and "only directions are compared" in app.said
+        await pilot.press("slash", *"form", "enter")
+        await settled(pilot)
+        assert app.screen.current() == "formal"
+        assert str(app.screen.query_one("#about-text").render()).startswith("formal")
 
 
 async def test_algebra_is_checked_and_sent(make_app) -> None:
