@@ -137,12 +137,17 @@ class Shelf(BaseScreen):
         return name if source is not None and name in source.state.artifacts else None
 
     def action_mark(self) -> None:
-        name = self.current()
-        if name is not None:
-            self.marked = (
-                tuple(n for n in self.marked if n != name) if name in self.marked else (*self.marked, name)
-            )
-            self.app.pump.now()
+        name, source = self.current(), self.app.source
+        if name is None or source is None:
+            return
+        if name in self.marked:
+            self.marked = tuple(n for n in self.marked if n != name)
+        elif source.state.artifacts[name].kind != "direction":
+            self.app.say(f"{name} is no direction: only directions are compared")
+            return
+        else:
+            self.marked = (*self.marked, name)
+        self.app.pump.now()
 
     def action_use(self) -> None:
         name, source = self.current(), self.app.source

@@ -141,6 +141,8 @@ class Steer(SteerActions):
         job = last_job(state, "generate", "patch")
         if job is not None and (not source.live or not self.touched) and job.spec:
             self.draft = Draft.from_spec(job.spec)
+        elif job is None and not source.live:
+            self.draft = Draft()  # of a replay that has come to no run yet, not of the kernel before it
         if self.app.wanted_direction:
             name, self.app.wanted_direction = self.app.wanted_direction, ""
             self.take_direction(name)

@@ -214,7 +214,10 @@ class Sweep(BaseScreen):
 
     @on(Input.Changed)
     @on(Prompt.Changed)
-    def _typed(self) -> None:
+    def _typed(self, event: Input.Changed | Prompt.Changed) -> None:
+        box = event.input if isinstance(event, Input.Changed) else event.text_area
+        if not isinstance(box, (Input, Prompt)) or not self.query_one(SweepForm).typed(box):
+            return
         self.touched = True
         self.app.pump.changed()
 

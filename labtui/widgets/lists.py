@@ -181,7 +181,7 @@ class Grid(DataTable[Any]):
             self.move_cursor(row=self._keys.index(key))
 
     def _fill(self, fresh: bool) -> None:
-        kept, x = self.current, self.scroll_x
+        kept, x, at = self.current, self.scroll_x, self.cursor_row
         shown = [r for r in self._all if self._needle in " ".join(str(c) for c in r[1]).casefold()]
         with self.prevent(DataTable.RowHighlighted):
             self.clear(columns=fresh)
@@ -194,6 +194,11 @@ class Grid(DataTable[Any]):
             if kept in self._keys:
                 self.move_cursor(row=self._keys.index(kept), animate=False)
                 self.scroll_x = x
+            elif kept is not None and self._keys:  # renamed or gone: what stands there now, not the first row
+                self.move_cursor(row=min(at, len(self._keys) - 1), animate=False)
+        now = self.current
+        if kept is not None and now is not None and now != kept:
+            self.post_message(self.Moved(now, self))
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         event.stop()

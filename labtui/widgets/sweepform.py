@@ -31,11 +31,23 @@ class SweepForm(VerticalScroll):
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, can_focus=False)
         self._rest: dict[str, Any] = {}
+        self._known = {f"sweep-{name}": value for name, _, value, _ in LINES}
+
+    def typed(self, box: Input | Prompt) -> bool:
+        """Whether a box holds what a user wrote, not what was put there; asked once for each change."""
+        text, known = (
+            (box.text, box.known) if isinstance(box, Prompt) else (box.value, self._known[box.id or ""])
+        )
+        if isinstance(box, Prompt):
+            box.known = text
+        else:
+            self._known[box.id or ""] = text
+        return text != known
 
     def compose(self) -> ComposeResult:
         yield Label("prompts, one a line", classes="label")
         prompts = Prompt(id="sweep-prompts", placeholder="one prompt a line")
-        prompts.text = PROMPTS
+        prompts.text = prompts.known = PROMPTS
         yield prompts
         for name, label, value, hint in LINES:
             with Horizontal(classes="option"):
@@ -59,6 +71,7 @@ class SweepForm(VerticalScroll):
             else:
                 text = _text(spec.get(name, value))
             if not box.has_focus and box.value != text:
+                self._known[f"sweep-{name}"] = text
                 with self.prevent(Input.Changed):
                     box.value = text
 

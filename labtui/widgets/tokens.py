@@ -71,7 +71,9 @@ class Tokens(Reader):
         else:
             self.text = "".join(tokens.pieces)
             drawn, size = draw(tokens), self._body.size
-            taller = not size.width or drawn.get_height(self._body.styles, size.width) != size.height
+            taller = (
+                not size.width or drawn.get_height(self._body.styles.get_rules(), size.width) != size.height
+            )
             self._body.update(drawn, layout=taller)  # with each key typed: seldom another height
 
 

@@ -40,7 +40,7 @@ def rows_of(loaded: LoadedModel, count: int, new: int, edited: bool = True) -> l
 
 def batched(engine: Engine, count: int, new: int) -> float:
     """Tokens a second of ``count`` steered rows decoded together, prefill included."""
-    batch = engine.batch(slots=count)
+    batch = engine.batch(slots=count, fill=True)
     for row in rows_of(engine.loaded, count, new):
         batch.add(row)
     began = time.perf_counter()

@@ -9,6 +9,7 @@ import pytest
 
 from labtui.projection import last_job
 from labtui.replaying import Player, open_player
+from labtui.screens.draft import Draft
 from labtui_sessions.bundle import save
 from labtui_sessions.events import Event
 from tests.support.fake_kernel import FakeKernel, FakeLobby, direction_file
@@ -107,6 +108,19 @@ async def test_a_replay_is_read_only(make_app) -> None:
         await pilot.pause()
         assert app.screen is app.lab_screen
         assert app.said == "" and app.screen.query_one("#transport").display
+
+
+async def test_a_replay_before_its_first_run_has_no_draft_of_another(make_app) -> None:
+    made = kernel("done")
+    assert made is not None
+    player = Player(Log(made.events), at=len(made.events))
+    app = make_app(None, lobby=FakeLobby(), replay=player, first="steer")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert app.screen.draft.prompt  # type: ignore[attr-defined]
+        await pilot.press("ctrl+home")
+        await settled(pilot)
+        assert app.screen.draft == Draft()  # type: ignore[attr-defined]
 
 
 async def test_a_saved_file_plays_without_a_kernel(make_app, tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from textual.widgets import Input
+
 from labtui.projection import KernelCard
 from labtui.screens.home import TOY
 from labtui.screens.shelf import Shelf
 from labtui.screens.sweep import Sweep, plot
 from labtui.widgets.dialog import Confirm, Form
 from labtui.widgets.lists import Grid
+from labtui.widgets.prompt import Prompt
 from labtui_kernels import specs
 from tests.support.fake_kernel import FakeKernel, FakeLobby
 from tests.support.stories import kernel
@@ -91,11 +94,32 @@ async def test_shelf_marks_compares_renames_and_deletes(make_app) -> None:
         await pilot.press("e", "ctrl+u", *"polite", "enter")
         await settled(pilot)
         assert made.params("artifact.rename") == {"old": "formal", "new": "polite"}
+        made.emit("artifact.renamed", old="formal", new="polite")
+        await settled(pilot)
+        assert app.screen.current() == "polite"
+        made.emit("artifact.renamed", old="polite", new="formal")
+        await settled(pilot)
         await pilot.press("delete", "escape")
         assert "artifact.delete" not in made.methods()
         await pilot.press("delete", "y")
         await settled(pilot)
         assert made.params("artifact.delete") == {"name": "formal"}
+
+
+async def test_shelf_compares_directions_only_and_inspects_what_a_search_leaves(make_app) -> None:
+    made = kernel("done")
+    assert made is not None
+    made.emit("artifact.saved", name="norms", kind="activations", meta={"dtype": "float32"})
+    app = make_app(made, first="shelf")
+    async with app.run_test(size=SMALL) as pilot:
+        await settled(pilot)
+        await pilot.press("G", "m")
+        assert isinstance(app.screen, Shelf) and app.screen.current() == "norms"
+        assert app.screen.marked == () and "only directions are compared" in app.said
+        await pilot.press("slash", *"form", "enter")
+        await settled(pilot)
+        assert app.screen.current() == "formal"
+        assert str(app.screen.query_one("#about-text").render()).startswith("formal")
 
 
 async def test_algebra_is_checked_and_sent(make_app) -> None:
@@ -152,6 +176,11 @@ async def test_sweep_shows_the_table_and_pauses(make_app) -> None:
         await pilot.press("P")
         await settled(pilot)
         assert made.params("job.pause") == {"job": "s1"}
+        spec = made.state.jobs["s1"].spec | {"prompts": ["What is a tide?"], "sites": "llm.3"}
+        made.emit("job.queued", job="s2", kind="sweep", spec=spec, priority="batch", client="elsewhere")
+        await settled(pilot)
+        assert app.screen.query_one("#sweep-prompts", Prompt).text == "What is a tide?"
+        assert app.screen.query_one("#sweep-sites", Input).value == "llm.3"
 
 
 def test_plot_has_a_line_a_site_and_the_zero_row_in_each() -> None:

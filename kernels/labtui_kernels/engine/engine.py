@@ -34,9 +34,12 @@ class Engine:
         self._auditor = Auditor(loaded.model, self.forward.hooks)
         self.forward.after_first_pass = lambda: self._auditor.take_baseline(deep_baseline)
 
-    def batch(self, slots: int = 8) -> Batch:
-        """A new batch that runs at most ``slots`` rows at a time (a row with surprise counts twice)."""
-        return Batch(self.forward, slots)
+    def batch(self, slots: int = 8, *, fill: bool = False) -> Batch:
+        """A new batch that runs at most ``slots`` rows at a time (a row with surprise counts twice).
+
+        ``fill``: prefill waiting rows before those that run decode on, for work that nobody watches token by token.
+        """
+        return Batch(self.forward, slots, fill)
 
     def slots_that_fit(self, tokens: int, free: int | None = None, most: int = 64) -> int:
         """How many slots for rows of ``tokens`` tokens (prompt and answer) fit into memory; see

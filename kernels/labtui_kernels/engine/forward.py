@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +19,21 @@ CHUNK_SECONDS = 0.35
 
 
 class Pace:
-    """How many prompt tokens a chunk may hold: measured, so that a step boundary is never far."""
+    """How many prompt tokens a chunk may hold: measured, so that a step boundary is never far.
+
+    A pass costs something for the weights it reads, whatever it processes, and something for each token. What it
+    costs at least is known from decode steps. Where that alone is a large part of `CHUNK_SECONDS`, a chunk may
+    cost twice as much as an empty pass: smaller ones would be nearly all overhead.
+    """
 
     def __init__(self, fixed: int | None = None, first: int = 256, least: int = 16) -> None:
         self.tokens, self._least, self._fixed = fixed or first, least, fixed is not None
+        self._overhead = math.inf
+
+    def step(self, seconds: float) -> None:
+        """Take into account a decode step. The cheapest one tells; it is forgotten slowly, as a machine that is
+        busy with something else gets slower for good."""
+        self._overhead = min(self._overhead * 1.01, seconds)
 
     def learn(self, tokens: int, seconds: float) -> None:
         """Take into account a chunk of ``tokens`` that cost ``seconds``; at most double after one
@@ -29,7 +41,9 @@ class Pace:
         """
         if self._fixed:
             return
-        affordable = tokens * CHUNK_SECONDS / max(seconds, 1e-4)
+        overhead = min(self._overhead, 0.9 * seconds) if math.isfinite(self._overhead) else 0.0
+        aim = max(CHUNK_SECONDS, 2 * overhead)
+        affordable = tokens * (aim - overhead) / max(seconds - overhead, 1e-4)
         # A small chunk is mostly overhead: it may only show that there is room for more, never that there is
         # less.
         if affordable > self.tokens or tokens * 2 >= self.tokens:

@@ -153,7 +153,7 @@ class _Run:
         if not self.todo:
             return
         self.slots = self._slots()
-        self.batch = ctx.engine.batch(self.slots)
+        self.batch = ctx.engine.batch(self.slots, fill=True)
         self.began = time.monotonic()
         while self.todo or not self.batch.done or self.finished:
             ctx.budget("decode", STEP_BUDGET)
@@ -196,7 +196,7 @@ class _Run:
         for row in interrupted:
             del self.running[row.row]
         self.todo.extendleft(self.planned.pop(row.row) for row in reversed(interrupted))
-        self.batch = self.ctx.engine.batch(self.slots)
+        self.batch = self.ctx.engine.batch(self.slots, fill=True)
 
     def _slots(self) -> int:
         longest = max(len(prompt.ids) for prompt in self.prompts.values()) + self.spec.max_new_tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,6 +55,24 @@ def test_preemption_by_swapping_batches(family: str) -> None:
         for each in batch.step():
             mixed.setdefault(each.key, []).append(each.token)
     assert mixed == {key: tokens(each) for key, each in alone.items()}
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+def test_a_batch_that_is_filled_first_gives_the_same_rows(family: str) -> None:
+    engine = Engine(tiny(family), chunk_tokens=16)
+    rows = [replace(row, surprise=False) for row in some_rows(9)]
+    by_turns = run(engine.batch(slots=4), rows)
+    batch = engine.batch(slots=4, fill=True)
+    for row in rows:
+        batch.add(row)
+    filled: dict[str, list[int]] = {}
+    while len(batch.running) < 4:
+        for each in batch.step():
+            assert each.index == 0, "a row decoded while slots were free"
+            filled.setdefault(each.key, []).append(each.token)
+    for key, emitted in drain(batch).items():
+        filled.setdefault(key, []).extend(tokens(emitted))
+    assert filled == {key: tokens(each) for key, each in by_turns.items()}
 
 
 def test_cancelling_leaves_the_others_alone() -> None:

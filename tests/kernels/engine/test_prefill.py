@@ -139,8 +139,24 @@ def test_the_pace_follows_what_chunks_cost() -> None:
         pace.learn(pace.tokens, 10.0)
     assert pace.tokens == 16
     fixed = Pace(fixed=7)
+    fixed.step(1.0)
     fixed.learn(7, 10.0)
     assert fixed.tokens == 7
+
+
+def test_where_a_pass_alone_is_slow_a_chunk_may_cost_twice_as_much() -> None:
+    """A pass of 0.3 s and 5 ms a token: 60 tokens are half overhead; without that the pace falls to the least."""
+
+    def cost(tokens: int) -> float:
+        return 0.3 + 0.005 * tokens
+
+    paces = [Pace(), Pace()]
+    paces[0].step(cost(1))
+    for _ in range(20):
+        for pace in paces:
+            pace.learn(pace.tokens, cost(pace.tokens))
+    assert 55 <= paces[0].tokens <= 65
+    assert paces[1].tokens <= 20
 
 
 @pytest.mark.parametrize(

@@ -201,8 +201,8 @@ class Scarce:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def batch(self, slots: int) -> Batch:
-        batch = self._engine.batch(slots)
+    def batch(self, slots: int, *, fill: bool = False) -> Batch:
+        batch = self._engine.batch(slots, fill=fill)
         step = batch.step
 
         def scarce() -> list[Emitted]:
