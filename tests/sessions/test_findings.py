@@ -46,6 +46,7 @@ def write_sweep(folder: Path, t: float = 1_750_000_000.0) -> Path:
         for number, row in enumerate(rows_of()):
             cell = {"job": "j1", "cell": f"c{number}", "table": "sweep", "rows": [row]}
             journal.append("cell.committed", cell, t + 2)
+        journal.append("job.finished", {"job": "j1", "status": "done"}, t + 3)
     return folder
 
 
@@ -56,7 +57,12 @@ def labtui(home: Path, *words: str, code: int = 0, hide: str = "") -> subprocess
     program = f"import sys; sys.modules[{hide!r}] = None; " if hide else "import sys; "
     program += "from labtui.cli import main; main(sys.argv[1:])"
     done = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, env=env, cwd=home, check=False
+        [sys.executable, "-c", program, *words],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=home,
+        check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -147,7 +147,7 @@ def _sheet(columns: Mapping[str, Sequence[Any]]) -> Sheet:
             str(sites[site[i]] or ""),
             str(wheres[where[i]] or ""),
             float(strength[i]),
-            _given(norm[i]),
+            _given(float(norm[i])),
             _given(_number(percent[i])),
             ("", *BESIDE)[known[i]],
         )
