@@ -172,7 +172,7 @@ def _zone(zone: Zone) -> list[Any]:
     band = f"{cell(zone.effective[0])} to {cell(zone.effective[1])}" if zone.effective else ""
     note = "" if zone.monotone else "not monotone"
     if not zone.known:
-        note = ", ".join(filter(None, (note, "fewer than 20 random rows")))
+        note = ", ".join(filter(None, (note, "fewer than 20 null rows")))
     side = "+" if zone.side > 0 else "-"
     return [zone.direction, zone.site, side, zone.dead, band, zone.collapse, note]
 

@@ -61,8 +61,6 @@ class Sheet:
     points: tuple[Point, ...]
     zero: Array
     null: Array
-    random: Array
-    """Null rows of random directions, as against those of shuffled labels."""
     direction: Array
     level: Array
     """Code of (site, where, norm), shared by cells and their null rows."""
@@ -133,8 +131,7 @@ def _sheet(columns: Mapping[str, Sequence[Any]]) -> Sheet:
     none = np.zeros(rows, bool)
     plain = is_control.get("", none) | is_control.get(None, none)
     zero = is_control.get("zero", none) | (plain & (strength == 0))
-    random = is_control.get("random", none)
-    null = random | is_control.get("shuffled", none)
+    null = np.logical_or.reduce([is_control.get(name, none) for name in NULLS])
     kinds = [plain & ~zero, *(is_control.get(name, none) for name in BESIDE)]
     member = np.logical_or.reduce(kinds)
     known = np.select(kinds, range(len(kinds)), -1)
@@ -164,7 +161,6 @@ def _sheet(columns: Mapping[str, Sequence[Any]]) -> Sheet:
         points=points,
         zero=zero,
         null=null,
-        random=random,
         direction=direction,
         level=level,
         point_level=level[first],

@@ -22,7 +22,7 @@ class Zone:
     where: str
     side: int
     dead: float | None
-    """Up to this strength the outcome stays inside the random null's 95% band; None: it leaves it at once."""
+    """Up to this strength the outcome stays inside the null's 95% band; None: it leaves it at once."""
     effective: tuple[float, float] | None
     """First and last strength outside the band before collapse."""
     collapse: float | None
@@ -30,14 +30,14 @@ class Zone:
     monotone: bool
     """False where the outcome comes back into the band, or text becomes coherent again."""
     known: bool
-    """False where a strength has fewer than 20 random rows: then only the collapse is said."""
+    """False where a strength has fewer than 20 null rows: then only the collapse is said."""
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def zones(sheet: Sheet, metric: str) -> list[Zone]:
-    """The zones of every line of the grid, by a metric's effect against the random null alone."""
+    """The zones of every line of the grid, by a metric's effect against the null's bound (``null.py``)."""
     found = effects(sheet, metric)
-    null = null_of(sheet, found, random_only=True)
+    null = null_of(sheet, found)
     ruined = collapsed(sheet)
     lines: dict[tuple[str, str, str, int], list[int]] = {}
     for i, point in enumerate(sheet.points):
