@@ -141,7 +141,9 @@ def _row(one: Cell) -> list[Any]:
 def _method(summary: Summary) -> str:
     flips = f"{summary.flips:,} sign patterns" if summary.exact else f"{summary.flips:,} random sign patterns"
     rho = summary.consistency
-    if rho.rho is None:
+    if not any(one.null_rows for one in summary.grid):
+        null = "there are no rows of random or shuffled-label directions to hold effects against"
+    elif rho.rho is None:
         null = "the null's bound is that of single rows, since no null direction was run on several prompts"
     else:
         null = f"null directions agree with themselves over prompts by rho = {rho.rho:.2f} (at most {rho.upper:.2f})"

@@ -16,7 +16,7 @@ from .effects import Effects, effects
 from .flips import Flips, sign_flips
 from .null import Consistency, null_of
 from .sheet import Point, Sheet
-from .verdicts import Evidence, Verdict, judge
+from .verdicts import Evidence, Verdict, count_of, judge
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -189,7 +189,7 @@ def _beside(point: Point, e: Evidence) -> tuple[Verdict, str]:
     if e.effect is None:
         return "descriptive", f"{what}: no effect on {e.metric} is known"
     ends = f" [{e.low:+.3g}, {e.high:+.3g}]" if e.low is not None and e.high is not None else ""
-    return "descriptive", f"{what}: {e.metric} {e.effect:+.3g}{ends} over {e.prompts} prompts"
+    return "descriptive", f"{what}: {e.metric} {e.effect:+.3g}{ends} over {count_of(e.prompts, 'prompt')}"
 
 
 def _plain(values: Array) -> list[float | None]:

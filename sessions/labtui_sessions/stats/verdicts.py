@@ -50,12 +50,12 @@ def judge(e: Evidence) -> tuple[Verdict, str]:
     """The verdict and its sentence."""
     if e.effect is None:
         return "descriptive", f"no prompt has {e.metric} both here and in its zero row, so there is no effect"
-    shown = f"{e.metric} {_signed(e.effect, e.bound)}{_range(e)} over {_count(e.prompts, 'prompt')}"
+    shown = f"{e.metric} {_signed(e.effect, e.bound)}{_range(e)} over {count_of(e.prompts, 'prompt')}"
     if e.prompts < MIN_PROMPTS:
         return "descriptive", f"{shown}; under {MIN_PROMPTS} prompts this is descriptive, nothing is called"
     if e.null_bound is None or e.null_rows < MIN_ROWS:
-        had = _count(e.null_rows, "null row")
-        return "descriptive", f"{shown}; with {had} here, of at least {MIN_ROWS}, this is descriptive"
+        had = f"with {count_of(e.null_rows, 'null row')} here, of at least {MIN_ROWS}," if e.null_rows else ""
+        return "descriptive", f"{shown}; {had or 'without null rows'} this is descriptive"
     if e.p is None:
         return "untested", f"{shown}; the permutation test has not been run yet"
     kind, why = _tested(e, e.effect, e.null_bound, e.p)
@@ -117,5 +117,6 @@ def _p(p: float) -> str:
     return f"{p:.4f}" if p < 0.01 else f"{p:.2g}"
 
 
-def _count(n: int, what: str) -> str:
+def count_of(n: int, what: str) -> str:
+    """``1 prompt``, ``2 prompts``."""
     return f"{n} {what}{'' if n == 1 else 's'}"

@@ -68,6 +68,7 @@ def test_each_reason_not_to_call() -> None:
     assert "under 20 prompts this is descriptive" in only(sweep(prompts=19)).sentence
     few = only(sweep(nulls=19))
     assert few.verdict == "descriptive" and "with 19 null rows here, of at least 20" in few.sentence
+    assert only(sweep(nulls=0)).sentence.endswith("; without null rows this is descriptive")
     untested = only(sweep(), run_test=False)
     assert untested.verdict == "untested" and untested.p is None
     wild = [r | {"words": r["words"] * 3} if r["control"] == "random" else r for r in sweep()]
