@@ -131,9 +131,9 @@ def _sheet(columns: Mapping[str, Sequence[Any]]) -> Sheet:
     none = np.zeros(rows, bool)
     plain = is_control.get("", none) | is_control.get(None, none)
     zero = is_control.get("zero", none) | (plain & (strength == 0))
-    null = np.logical_or.reduce([is_control.get(name, none) for name in NULLS])
+    null: Array = np.logical_or.reduce([is_control.get(name, none) for name in NULLS])
     kinds = [plain & ~zero, *(is_control.get(name, none) for name in BESIDE)]
-    member = np.logical_or.reduce(kinds)
+    member: Array = np.logical_or.reduce(kinds)
     known = np.select(kinds, range(len(kinds)), -1)
     cell, first = _points((known, direction, site, where), strength, member)
     level, _ = _points((site, where), size, member | null)
