@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "run": "Run an experiment from a spec file.",
     "spec": "Print a commented template of a kind of spec.",
     "session": "List, save, verify, compare and export sessions.",
+    "claim": "Keep claims, and hold them against sessions.",
     "replay": "Watch a saved session; needs no kernel.",
     "artifact": "List, inspect, import and export artifacts.",
     "model": "List models, and the sites of one.",

@@ -74,6 +74,11 @@ def artifacts() -> Path:
     return _inside("artifacts")
 
 
+def claims() -> Path:
+    """``home()/claims``: one file a claim."""
+    return _inside("claims")
+
+
 def logs() -> Path:
     """``home()/logs``: the kernels' rotating logs."""
     return _inside("logs")

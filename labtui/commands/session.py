@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from labtui_sessions.home import Listed
     from labtui_sessions.log import EventLog
     from labtui_sessions.state import SessionState
-    from labtui_sessions.tables import Table
+    from labtui_sessions.tables import Table, Tables
 
 FORMATS = ("csv", "json", "jsonl", "parquet")
 SHOWN_ROWS = 12
+SHOWN_CELLS = 4
+"""Cells of each metric in `show`."""
 
 
 @click.group("session")
@@ -40,6 +42,30 @@ def _when(t: float) -> str:
 
 def _force(function: Any) -> Any:
     return click.option("--force", is_flag=True, help="Replace a file that is there.")(function)
+
+
+def _deltas(function: Any) -> Any:
+    return click.option(
+        "--delta",
+        "deltas",
+        multiple=True,
+        metavar="METRIC=SIZE",
+        callback=_parse_deltas,
+        help="Effects on METRIC within ±SIZE count as none; may be given again.",
+    )(function)
+
+
+def _parse_deltas(_ctx: click.Context, _param: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for text in given:
+        name, _, size = text.rpartition("=")
+        try:
+            found[name] = float(size)
+        except ValueError:
+            found[name] = -1.0
+        if not name or not 0 < found[name] < float("inf"):
+            raise UsageError(f"--delta {text}: expected a metric and a size above 0, as words=2")
+    return found
 
 
 # -- looking ------------------------------------------------------------------------------------------
@@ -80,19 +106,30 @@ def _listed_row(one: Listed) -> dict[str, Any]:
 
 @command.command()
 @click.argument("session")
+@_deltas
 @json_option
 @target_options
-def show(session: str, as_json: bool, target: Target) -> None:
-    """What SESSION holds: model, jobs, rows, tables, notes."""
+def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) -> None:
+    """What SESSION holds: model, jobs, rows, tables, the effects in its sweeps, notes."""
     from labtui import fetching
+    from labtui_sessions import findings
     from labtui_sessions.log import state_at
+    from labtui_sessions.stats import is_sweep
 
     with fetching.opened(session, target) as log:
         state = state_at(log)
+        sweeps = [table for table in _tables(log).by_name.values() if is_sweep(table)]
+    found = {table.name: findings.summaries_of(table, deltas) for table in sweeps}
     if as_json:
-        output.emit_json(_as_document(state))
-    else:
-        _print_state(state)
+        effects = [findings.as_document(name, one) for name, many in found.items() for one in many]
+        output.emit_json({**_as_document(state), "effects": effects})
+        return
+    _print_state(state)
+    for name, summaries in found.items():
+        rows = [row for one in summaries for row in findings.as_rows(one, SHOWN_CELLS)]
+        if rows:
+            _section(f"effects in table {output.clean(name)} (all of them: `labtui session report`)")
+            output.table(rows, list(rows[0]))
 
 
 def _as_document(state: SessionState) -> dict[str, Any]:
@@ -210,23 +247,29 @@ def diff(a: str, b: str, as_json: bool, target: Target) -> None:
 @command.command()
 @click.argument("session")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@_deltas
 @_force
 @target_options
-def report(session: str, file: Path | None, force: bool, target: Target) -> None:
-    """SESSION as a page of Markdown, on stdout or into FILE."""
+def report(session: str, file: Path | None, deltas: dict[str, float], force: bool, target: Target) -> None:
+    """SESSION as a page of Markdown, on stdout or into FILE, then with figures of its sweeps beside it."""
     from labtui import fetching
     from labtui_artifacts.files import write_atomically
+    from labtui_sessions import figures
     from labtui_sessions.report import report as page
 
+    if file is not None and file.exists() and not force:
+        raise UsageError(f"{file}: exists already; give another name, or --force to replace it")
+    album = figures.Album(file, replace=force) if file is not None and figures.available() else None
     with fetching.opened(session, target) as log:
-        text = page(log)
+        text = page(log, deltas=deltas, figures=album)
     if file is None:
         print(output.clean(text, keep="\n"), end="")
         return
-    if file.exists() and not force:
-        raise UsageError(f"{file}: exists already; give another name, or --force to replace it")
     write_atomically(file, lambda out: out.write(text.encode()) and None)
-    output.note(f"wrote {file}")
+    drawn = len(album.written) if album is not None else 0
+    output.note(f"wrote {file}" + (f" and {drawn} figures beside it" if drawn else ""))
+    if album is None:
+        output.note(figures.MISSING)
 
 
 # -- taking along -------------------------------------------------------------------------------------
@@ -313,11 +356,15 @@ def export(session: str, name: str | None, kind: str, file: Path | None, force: 
         print(part, end="")
 
 
-def _choose(log: EventLog, name: str | None) -> Table:
+def _tables(log: EventLog) -> Tables:
     from labtui_sessions.bundle import Bundle
     from labtui_sessions.log import tables_of
 
-    tables = log.tables() if isinstance(log, Bundle) else tables_of(log)
+    return log.tables() if isinstance(log, Bundle) else tables_of(log)
+
+
+def _choose(log: EventLog, name: str | None) -> Table:
+    tables = _tables(log)
     if name is None and len(tables.by_name) == 1:
         return next(iter(tables.by_name.values()))
     if name is None:

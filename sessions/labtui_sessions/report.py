@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
 from .compare import KEYS
 from .events import JobQueued, typed
 from .fields import JobView, RowView
+from .findings import Deltas, page_of
 from .log import EventLog, each, state_at, tables_of
+from .markdown import cell, code, fenced, grid, line
 from .state import SessionState
+from .stats import is_sweep
 from .tables import Table, as_json
+
+Figures = Callable[[Table], Sequence[tuple[str, str]]]
+"""Draws a table's pictures; gives their captions and the names of the files, as the page links to them."""
 
 MAX_TEXTS = 12
 MAX_LINES = 40
@@ -21,15 +27,19 @@ _GRID = ("direction", "site", "strength", "strength_pct", "control")
 _ASKED = {*KEYS, "strength_abs", "strength_pct", "row"}
 
 
-def report(log: EventLog) -> str:
-    """The report. Tables are summarised by direction, site and strength; texts are the last ones kept."""
+def report(log: EventLog, *, deltas: Deltas | None = None, figures: Figures | None = None) -> str:
+    """The report. Tables are summarised by direction, site and strength; texts are the last ones kept.
+
+    A sweep's table has its effects with their nulls and verdicts; ``deltas`` gives by metric what counts as
+    no effect. ``figures`` draws the pictures of a table and gives their file names, which the page shows.
+    """
     state = state_at(log)
     specs = _specs(log)
     parts = [
         *_head(state),
         *_model(state),
         *_jobs(state, specs),
-        *(line for table in tables_of(log).by_name.values() for line in _table(table)),
+        *(text for table in tables_of(log).by_name.values() for text in _table(table, deltas or {}, figures)),
         *_texts(state),
         *_incidents(state),
     ]
@@ -45,16 +55,16 @@ def _specs(log: EventLog) -> dict[str, JobQueued]:
 
 
 def _head(state: SessionState) -> Iterator[str]:
-    yield f"# {_line(state.title or state.id or 'session')}"
+    yield f"# {line(state.title or state.id or 'session')}"
     yield ""
     created = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(max(0.0, min(state.created, 4e9))))
-    where = f"Session `{_code(state.id)}`, kernel `{_code(state.kernel_name)}`"
+    where = f"Session `{code(state.id)}`, kernel `{code(state.kernel_name)}`"
     yield f"{where}, begun {created}, {state.seq} events."
     if state.tags:
-        yield "Tags: " + ", ".join(_line(tag) for tag in state.tags) + "."
+        yield "Tags: " + ", ".join(line(tag) for tag in state.tags) + "."
     for note in state.notes.values():
         yield ""
-        yield "> " + _line(note.text) + (f" (job {_line(note.job)})" if note.job else "")
+        yield "> " + line(note.text) + (f" (job {line(note.job)})" if note.job else "")
     yield ""
 
 
@@ -64,10 +74,10 @@ def _model(state: SessionState) -> Iterator[str]:
     if state.model is None:
         yield "No model was loaded."
     else:
-        yield from _grid(["", ""], [[name, value] for name, value in state.model.items()])
+        yield from grid(["", ""], [[name, value] for name, value in state.model.items()])
     if state.versions:
         yield ""
-        yield "Packages: " + ", ".join(f"{_line(n)} {_line(v)}" for n, v in state.versions.items()) + "."
+        yield "Packages: " + ", ".join(f"{line(n)} {line(v)}" for n, v in state.versions.items()) + "."
     yield ""
 
 
@@ -75,14 +85,14 @@ def _jobs(state: SessionState, specs: dict[str, JobQueued]) -> Iterator[str]:
     yield "## Jobs"
     yield ""
     rows = [[j.job, j.kind, _status(j), _audit(j), j.seconds, j.rows or None] for j in state.jobs.values()]
-    yield from _grid(["job", "kind", "status", "hook audit", "seconds", "rows"], rows)
+    yield from grid(["job", "kind", "status", "hook audit", "seconds", "rows"], rows)
     for queued in list(specs.values())[-MAX_LINES:]:
         yield ""
-        yield f"Spec of {_line(queued.job)} ({_line(queued.kind)}" + (
-            f", repeats {_line(queued.parent)}):" if queued.parent else "):"
+        yield f"Spec of {line(queued.job)} ({line(queued.kind)}" + (
+            f", repeats {line(queued.parent)}):" if queued.parent else "):"
         )
         yield ""
-        yield from _fenced("\n".join(f"{name} = {as_json(value)}" for name, value in queued.spec.items()))
+        yield from fenced("\n".join(f"{name} = {as_json(value)}" for name, value in queued.spec.items()))
     yield ""
 
 
@@ -96,8 +106,8 @@ def _audit(job: JobView) -> str:
     return "clean" if job.audit.get("ok") else f"FAILED: {job.audit.get('detail', '')}"
 
 
-def _table(table: Table) -> Iterator[str]:
-    yield f"## Table {_line(table.name)}"
+def _table(table: Table, deltas: Deltas, figures: Figures | None) -> Iterator[str]:
+    yield f"## Table {line(table.name)}"
     yield ""
     yield f"{table.rows} rows in {len(table.cells)} cells."
     yield ""
@@ -112,15 +122,20 @@ def _table(table: Table) -> Iterator[str]:
     ]
     if not keys or not outcomes:
         return
+    if is_sweep(table):
+        yield from page_of(table, deltas)
+        for caption, name in figures(table) if figures is not None else ():
+            yield f"![{line(caption)}]({name})"
+            yield ""
     groups: dict[tuple[str, ...], list[int]] = {}
     for index in range(table.rows):
-        point = tuple(_cell(table.columns[key].values[index]) for key in keys)
+        point = tuple(cell(table.columns[key].values[index]) for key in keys)
         groups.setdefault(point, []).append(index)
     rows = [
         [*point, len(members), *(_mean(table.columns[name].values[i] for i in members) for name in outcomes)]
         for point, members in list(groups.items())[:MAX_LINES]
     ]
-    yield from _grid([*keys, "rows", *(f"mean {name}" for name in outcomes)], rows)
+    yield from grid([*keys, "rows", *(f"mean {name}" for name in outcomes)], rows)
     if len(groups) > MAX_LINES:
         yield ""
         yield f"{len(groups) - MAX_LINES} more grid points are in the table itself."
@@ -139,24 +154,24 @@ def _texts(state: SessionState) -> Iterator[str]:
     yield "## Texts"
     yield ""
     for row in rows:
-        yield f"**{_line(row.arm or row.row)}** {_row_line(row)}"
+        yield f"**{line(row.arm or row.row)}** {_row_line(row)}"
         yield ""
-        yield from _fenced(("…" if row.text_from else "") + row.text)
+        yield from fenced(("…" if row.text_from else "") + row.text)
         yield ""
 
 
 def _row_line(row: RowView) -> str:
-    parts = [f"`{_code(row.edits)}`" if row.edits else "no edits", f"seed {row.seed}"]
+    parts = [f"`{code(row.edits)}`" if row.edits else "no edits", f"seed {row.seed}"]
     if row.words is not None:
         bound = "at least " if row.finish == "length" else ""
         parts.append(f"{bound}{row.words} words")
-    parts += [f"{_line(name)} {_cell(value)}" for name, value in row.metrics.items() if value is not None]
-    parts += [f"knob to {_line(k.text or k.strength)} from token {k.step}" for k in row.knobs]
+    parts += [f"{line(name)} {cell(value)}" for name, value in row.metrics.items() if value is not None]
+    parts += [f"knob to {line(k.text or k.strength)} from token {k.step}" for k in row.knobs]
     return ", ".join(parts)
 
 
 def _incidents(state: SessionState) -> Iterator[str]:
-    lines = [f"The worker was lost: {_line(loss.reason)}." for loss in state.losses]
+    lines = [f"The worker was lost: {line(loss.reason)}." for loss in state.losses]
     lines += [
         f"{cut.bytes} bytes of a damaged journal were cut ({cut.lost} events lost)." for cut in state.cuts
     ]
@@ -166,40 +181,3 @@ def _incidents(state: SessionState) -> Iterator[str]:
         yield "## Incidents"
         yield ""
         yield from (f"- {line}" for line in lines)
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "|" + " --- |" * len(head)
-    for row in rows:
-        yield "| " + " | ".join(_line(_cell(value)) for value in row) + " |"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return value if isinstance(value, str) else as_json(value)
-
-
-def _line(value: object) -> str:
-    """Text from outside as one line of Markdown that means nothing but itself."""
-    text = " ".join(str(value).split())
-    for mark in "\\`*_[]<>|#":
-        text = text.replace(mark, "\\" + mark)
-    return "".join(c for c in text if c.isprintable())
-
-
-def _code(value: object) -> str:
-    return "".join(c for c in " ".join(str(value).split()) if c.isprintable()).replace("`", "'")
-
-
-def _fenced(text: str) -> Iterator[str]:
-    """A fence longer than any run of backticks in the text."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    yield fence
-    yield "".join(c for c in text if c.isprintable() or c == "\n")
-    yield fence

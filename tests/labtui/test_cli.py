@@ -52,6 +52,7 @@ def test_help_is_fast_and_imports_no_command() -> None:
         "kernel",
         "run",
         "session",
+        "claim",
         "replay",
         "artifact",
         "model",

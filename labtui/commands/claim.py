@@ -1,0 +1,222 @@
+"""``labtui claim``: keep claims, and hold them against sessions.
+
+A claim is a metric, a comparison, a threshold and a query over sessions. Its status is computed, never set.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labtui import output
+from labtui.options import json_option
+from labtui_artifacts.errors import BadFile, UsageError
+
+if TYPE_CHECKING:
+    from labtui_sessions.claims import Checked, Claim, Evidence
+
+SHOWN = 6
+"""Cells of a session shown on a terminal."""
+
+
+@click.group("claim")
+def command() -> None:
+    """Keep claims, and hold them against sessions."""
+
+
+@command.command()
+@click.argument("text")
+@click.option("--metric", required=True, help="The metric it is about, as words.")
+@click.option(
+    "--of",
+    type=click.Choice(("effect", "rate", "value")),
+    default="effect",
+    show_default=True,
+    help="The change from the zero rows, the share of yes, or the mean itself.",
+)
+@click.option("--greater", type=float, metavar="X", help="It is greater than X.")
+@click.option("--less", type=float, metavar="X", help="It is less than X.")
+@click.option("--direction", default="", help="Only cells of this direction.")
+@click.option("--site", default="", help="Only cells of this site, as the table shows it: llm.14.")
+@click.option("--where", default="", help="Only cells of these positions.")
+@click.option("--strength", default="", help="Only cells of this strength: 2.0, 8% or |39|.")
+@click.option("--model", default="", help="Only sessions whose model has this name.")
+@click.option("--table", default="", help="Only tables of this name.")
+@click.option("--title", default="", help="Only sessions whose title has this in it.")
+@click.option("--tag", default="", help="Only sessions with this tag.")
+@click.option("--refines", "parent", metavar="CLAIM", help="The claim that this one refines.")
+@click.option("--name", help="Its name (default: from the text).")
+@json_option
+def add(
+    text: str,
+    metric: str,
+    of: Any,
+    greater: float | None,
+    less: float | None,
+    parent: str | None,
+    name: str | None,
+    as_json: bool,
+    **query: str,
+) -> None:
+    """Add the claim TEXT. Sessions begun before now count as exploratory: they never decide it."""
+    from labtui_sessions import ledger
+    from labtui_sessions.claims import Claim, Query
+
+    if (greater is None) == (less is None):
+        raise UsageError("claim add: say --greater X or --less X, one of them")
+    threshold = greater if greater is not None else less
+    assert threshold is not None
+    claim = Claim(
+        name=name if name is not None else _name(text),
+        text=text,
+        metric=metric,
+        of=of,
+        comparison="greater" if greater is not None else "less",
+        threshold=threshold,
+        created=time.time(),
+        query=Query(**query),
+        parent=parent,
+    )
+    ledger.add(claim)
+    if as_json:
+        output.emit_json(_document(claim))
+    else:
+        print(f"{claim.name}: {output.clean(claim.formula)}; `labtui claim check {claim.name}` holds it up")
+
+
+@command.command("ls")
+@json_option
+def list_claims(as_json: bool) -> None:
+    """The claims, oldest first, without their status: that is what check computes."""
+    from labtui_sessions import ledger
+
+    claims, problems = ledger.everything()
+    if as_json:
+        output.emit_json({"claims": [_document(claim) for claim in claims], "problems": problems})
+        return
+    rows = [
+        {
+            "claim": claim.name,
+            "made": _when(claim.created),
+            "refines": claim.parent,
+            "says": claim.formula,
+            "text": claim.text,
+        }
+        for claim in claims
+    ]
+    output.table(rows, ["claim", "made", "refines", "says", "text"]) if rows else output.note(
+        "the ledger is empty: `labtui claim add` makes a claim"
+    )
+    _say(problems)
+
+
+@command.command()
+@click.argument("names", nargs=-1, metavar="[CLAIM]...")
+@click.option(
+    "--session",
+    "sessions",
+    multiple=True,
+    metavar="S",
+    help="Look into this session only (a saved file or an id); may be given again. Default: all on this machine.",
+)
+@json_option
+def check(names: tuple[str, ...], sessions: tuple[str, ...], as_json: bool) -> None:
+    """The status of the claims (default: all), and which sessions decide it."""
+    from labtui_sessions import ledger
+
+    claims, damaged = ([ledger.get(name) for name in names], {}) if names else ledger.everything()
+    found, unread = ledger.check_all(claims, sessions or None)
+    if as_json:
+        documents = [_checked(one) for one in found]
+        output.emit_json({"claims": documents, "problems": {**damaged, **unread}})
+    else:
+        for one in found:
+            _print(one)
+        if not found:
+            output.note("the ledger is empty: `labtui claim add` makes a claim")
+        _say({**damaged, **unread})
+    if damaged:
+        raise BadFile(
+            f"{len(damaged)} of the ledger's files could not be read: {next(iter(damaged.values()))}"
+        )
+
+
+@command.command()
+@click.argument("name", metavar="CLAIM")
+def rm(name: str) -> None:
+    """Remove CLAIM for good; one that others refine stays until they are removed."""
+    from labtui_sessions import ledger
+
+    ledger.remove(name)
+    output.note(f"removed claim {name}")
+
+
+def _print(one: Checked) -> None:
+    claim = one.claim
+    refines = f", refines {claim.parent}" if claim.parent else ""
+    print(f"{claim.name}  {one.sentence}")
+    print(f"  {output.clean(claim.text)}")
+    print(f"  {output.clean(claim.formula)} (made {_when(claim.created)}{refines})")
+    rows = [row for evidence in one.evidence for row in _rows(evidence)]
+    if rows:
+        output.table(rows, ["session", "role", "site", "strength", "estimate", "interval", "prompts", "says"])
+    print()
+
+
+def _rows(evidence: Evidence) -> list[dict[str, Any]]:
+    rows = [
+        {
+            "session": evidence.session,
+            "role": evidence.role,
+            "site": found.site,
+            "strength": found.strength,
+            "estimate": found.estimate,
+            "interval": "" if found.low is None else f"[{found.low:.4g}, {found.high:.4g}]",
+            "prompts": found.prompts,
+            "says": found.reason or found.status,
+        }
+        for found in evidence.found[:SHOWN]
+    ]
+    if evidence.cells > SHOWN:
+        rows.append({"session": evidence.session, "says": f"and {evidence.cells - SHOWN} more cells"})
+    return rows
+
+
+def _document(claim: Claim) -> dict[str, Any]:
+    """A claim for JSON, every field there."""
+    import msgspec
+
+    return {
+        **msgspec.to_builtins(claim),
+        "query": msgspec.structs.asdict(claim.query),
+        "says": claim.formula,
+    }
+
+
+def _checked(one: Checked) -> dict[str, Any]:
+    import msgspec
+
+    return {
+        **_document(one.claim),
+        "status": one.status,
+        "sentence": one.sentence,
+        "evidence": msgspec.to_builtins(one.evidence),
+    }
+
+
+def _name(text: str) -> str:
+    """A name from the first words of the text."""
+    words = re.findall(r"[a-z0-9]+", text.lower())[:6]
+    return "-".join(words)[:60] or "claim"
+
+
+def _when(t: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(t)) if 0 < t < 4e9 else ""
+
+
+def _say(problems: dict[str, str]) -> None:
+    for where, why in problems.items():
+        output.note(f"labtui: {where}: {why}")
