@@ -44,7 +44,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "strengths": 'α (2.0), absolute norm ("|39|"), % of the reference norm ("8%")',
         "where": "all, prompt, last, generated, generated[0:20], content, [0,-1]",
         "seeds": "one row a seed; more than one needs temperature > 0",
-        "metrics": "words, perplexity, distinct-2, kl, coherent, ...",
+        "metrics": "words, perplexity, kl, coherent, style:AXIS, lens:NAME, margin:SET, cosine:DIRECTION@SITE, ...",
         "controls": "auto | none | { random = 20, negated = true, zero = true, prompt = true }",
         "batch": "rows decoded together; 0 leaves it to the kernel",
         "table": "the table's name in the session; empty: the job's id",

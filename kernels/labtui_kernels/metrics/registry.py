@@ -1,0 +1,133 @@
+"""Every metric there is: those of the lab, and those of other packages by entry point.
+
+A package adds a metric with
+
+    [project.entry-points."labtui.metrics"]
+    politeness = "my_package.metrics:Politeness"
+
+where the name is the metric's head and the object a subclass of :class:`~.base.Metric`. It is imported when a
+spec asks for it, not before, so a broken one is heard of by those who want it and by nobody else.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
+
+from labtui_artifacts.errors import BadFile, UsageError
+
+from ..lang.text import bounded, did_you_mean, shown
+from . import blocks, guard, inside, text
+from .base import Facts, Metric, Result
+from .classifier import Classifier
+from .lenses import LensRate
+
+GROUP = "labtui.metrics"
+MAX_NAME = 200
+
+BUILT_IN: tuple[type[Metric], ...] = (
+    text.Words,
+    text.Tokens,
+    text.Distinct,
+    text.Repetition,
+    text.Contractions,
+    text.Questions,
+    text.Enthusiasm,
+    text.Style,
+    Classifier,
+    guard.Perplexity,
+    guard.Kl,
+    guard.KlMean,
+    guard.Coherent,
+    inside.Margin,
+    blocks.Fence,
+    blocks.FenceValid,
+    blocks.Latex,
+    blocks.LatexValid,
+    blocks.LatexFirst,
+    LensRate,
+    text.Choice,
+    inside.Cosine,
+    inside.Perturbation,
+    inside.Probe,
+)
+
+_HEAD = re.compile(r"[a-z][a-z0-9-]{0,59}\Z")
+
+
+def metric(name: str) -> Metric:
+    """The metric of a name; UsageError for an unknown one, or one whose argument cannot mean anything."""
+    bounded(name, "metric", MAX_NAME)
+    for kind in BUILT_IN:
+        argument = kind.read(name)
+        if argument is not None:
+            return kind(name, argument)
+    head, _, _ = name.partition(":")
+    for kind in BUILT_IN:
+        if kind.head == head:  # its argument is missing, or it takes none
+            example = f", such as {kind.example}" if kind.example else ""
+            raise UsageError(f"metric {shown(name)}: expected {kind.form()}{example}")
+    for point in plugins():
+        if point.name == head:
+            return _of_plugin(point, name)
+    heads = [*(kind.head for kind in BUILT_IN), *(point.name for point in plugins())]
+    near = did_you_mean(name, _words()) or f" (known: {', '.join(heads)})"
+    raise UsageError(f"unknown metric {shown(name)}{near}")
+
+
+def forms() -> list[str]:
+    """How the names of all metrics look, those of other packages by their heads."""
+    return [*(kind.form() for kind in BUILT_IN), *(point.name for point in plugins())]
+
+
+def plugins() -> Iterator[EntryPoint]:
+    """The entry points of other packages, each head once, none of them imported."""
+    seen = {kind.head for kind in BUILT_IN}
+    for point in entry_points(group=GROUP):
+        if _HEAD.match(point.name) and point.name not in seen:
+            seen.add(point.name)
+            yield point
+
+
+def _words() -> list[str]:
+    """What a wrong name may have meant."""
+    return [*(kind.example or kind.head for kind in BUILT_IN), *forms()]
+
+
+def _of_plugin(point: EntryPoint, name: str) -> Metric:
+    package = point.dist.name if point.dist is not None else point.value
+    try:
+        kind = point.load()
+        if not (isinstance(kind, type) and issubclass(kind, Metric)):
+            raise TypeError(f"{point.value} is no subclass of labtui_kernels.metrics.base.Metric")
+        if kind.head != point.name:
+            raise TypeError(f"its head is {kind.head!r}, its entry point is named {point.name!r}")
+        argument = kind.read(name)
+        return kind(name, "" if argument is None else argument)
+    except (UsageError, BadFile):
+        raise
+    except Exception as problem:
+        raise UsageError(
+            f"metric {shown(name)} of the package {package!r} cannot be loaded ({_line(problem)}): "
+            "update that package, or leave the metric out"
+        ) from problem
+
+
+def value(each: Metric, row: Facts) -> Result:
+    """A metric's value of a row. What a faulty metric raises, and what is no finite number, is a reason."""
+    try:
+        found, reason = each.value(row)
+    except Exception as problem:
+        return None, f"the metric failed ({_line(problem)})"
+    if found is None:
+        return None, reason or "not computed"
+    if not isinstance(found, bool | int | float):
+        return None, f"the metric gave {type(found).__name__}, not a number"
+    return (found, "") if math.isfinite(found) else (None, "not a finite number")
+
+
+def _line(problem: Exception) -> str:
+    said = " ".join(str(problem).split())[:200]
+    return f"{type(problem).__name__}: {said}" if said else type(problem).__name__
