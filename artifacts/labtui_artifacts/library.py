@@ -1,7 +1,7 @@
 """What ships with the lab: small models, style axes, prompt sets, lenses and token sets, read without torch.
 
-Lenses and token sets may also be the user's: ``$LABTUI_HOME/lenses/NAME.toml``, ``$LABTUI_HOME/tokens/NAME.toml``,
-or a path to a TOML file.
+Lenses, token sets and choice sets may also be the user's: ``NAME.toml`` in ``lenses``, ``tokens`` or ``choices`` of
+``$LABTUI_HOME``, or a path to a TOML file.
 """
 
 from __future__ import annotations
@@ -141,12 +141,12 @@ def prompt_set(name: str) -> PromptSet:
 
 
 def names(folder: str) -> list[str]:
-    """The names of ``lenses`` or ``tokens``: the bundled files of that folder, and the user's."""
+    """The names of ``lenses``, ``tokens`` or ``choices``: the bundled files of that folder, and the user's."""
     return sorted({path.stem for root in _roots(folder) for path in root.glob("*.toml")})
 
 
 def find(folder: str, name: str, what: str) -> Found:
-    """A file of ``lenses`` or ``tokens`` by its name, or by a path that ends in ``.toml``.
+    """A file of ``lenses``, ``tokens`` or ``choices`` by its name, or by a path that ends in ``.toml``.
 
     A bundled name is always the bundled file's. ``what`` says in errors what is looked for. UsageError for an
     unknown name, BadFile for a file that cannot be read, is over 256 KiB, or is not TOML with a description.

@@ -79,10 +79,11 @@ NOTHING = Needs()
 class Facts:
     """What is known of a finished row.
 
-    ``tokens`` counts what was generated, without the token that ended the turn; ``cut`` says that the length
-    limit ended the answer. ``zero`` is the unsteered row of the same prompt and seed. The rest is there when a
-    metric needs it (:class:`Needs`): ``means`` float32 [d] by site, ``logits`` float32 [vocabulary], ``moved``
-    in percent by edited site, None where no edit was in force.
+    ``prompt`` is the last turn of the user's. ``tokens`` counts what was generated, without the token that
+    ended the turn; ``cut`` says that the length limit ended the answer. ``zero`` is the unsteered row of the
+    same prompt and seed: its text, its counts and its perplexity. The rest is there when a metric needs it
+    (:class:`Needs`): ``means`` float32 [d] by site, ``logits`` float32 [vocabulary], ``moved`` in percent by
+    edited site, None where no edit was in force.
     """
 
     text: str

@@ -21,6 +21,7 @@ from labtui_artifacts.errors import BadFile, UsageError
 from ..lang.text import bounded, did_you_mean, shown
 from . import blocks, guard, inside, text
 from .base import Facts, Metric, Result
+from .choices import Choice
 from .classifier import Classifier
 from .lenses import LensRate
 
@@ -48,7 +49,7 @@ BUILT_IN: tuple[type[Metric], ...] = (
     blocks.LatexValid,
     blocks.LatexFirst,
     LensRate,
-    text.Choice,
+    Choice,
     inside.Cosine,
     inside.Perturbation,
     inside.Probe,

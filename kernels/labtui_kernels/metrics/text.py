@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar
 
 from labtui_artifacts.errors import UsageError
 
@@ -200,41 +199,6 @@ class Style(Metric):
 
     def value(self, row: Facts) -> Result:
         return self.outcome.value(row)
-
-
-class Choice(Metric):
-    """Accuracy where the first option is the right one: which of the options does the answer name first?
-
-    Options match as whole words, any case. An answer that ended and names none of them is wrong, so that
-    ruined text does not raise the accuracy by being left out.
-    """
-
-    head = "choice"
-    about = "whether the answer names the first of these options before the others (naming none is wrong)"
-    takes = "RIGHT|WRONG|..."
-    example = "choice:yes|no"
-    sign = 1
-    MOST: ClassVar[int] = 32
-
-    def __init__(self, name: str, argument: str) -> None:
-        super().__init__(name, argument)
-        self.options = [" ".join(option.casefold().split()) for option in argument.split("|")]
-        if not 2 <= len(self.options) <= self.MOST or "" in self.options:
-            raise UsageError(
-                f"metric {shown(name)}: expected 2 to {self.MOST} options, right one first, as in {self.example}"
-            )
-        if len(set(self.options)) < len(self.options):
-            raise UsageError(f"metric {shown(name)}: an option is there twice")
-        # The longest first: of "not sure" and "not" at one place the answer names the longer.
-        ordered = sorted(self.options, key=len, reverse=True)
-        body = "|".join(re.escape(option).replace(r"\ ", r"\s+") for option in ordered)
-        self._pattern = re.compile(rf"(?<!\w)(?:{body})(?!\w)")
-
-    def value(self, row: Facts) -> Result:
-        match = self._pattern.search(row.text.casefold())
-        if match is None:
-            return (None, "cut at the limit before it named an option") if row.cut else (False, "")
-        return " ".join(match[0].split()) == self.options[0], ""
 
 
 @dataclass(frozen=True)

@@ -87,27 +87,6 @@ def test_an_axis_stands_for_its_outcome_with_a_sign() -> None:
     assert of("style:socratic", "") is None
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "wanted"),
-    [
-        ("choice:yes|no", "Yes, it is.", True),
-        ("choice:yes|no", "I would say no. Yes was another time.", False),
-        ("choice:yes|no", "Nobody knows, yesterday or now.", False),
-        ("choice:dark red|red", "It is dark   RED.", True),
-        ("choice:red|dark red", "It is dark red.", False),
-        ("choice:c++|c", "C++ is the one.", True),
-        ("choice:a.b|x", "aXb", False),
-    ],
-)
-def test_a_choice_is_the_option_named_first(name: str, text: str, wanted: bool) -> None:
-    assert of(name, text) is wanted
-
-
-def test_a_choice_that_the_limit_cut_is_not_known() -> None:
-    assert of("choice:yes|no", "Well, let me think", cut=True) is None
-    assert of("choice:yes|no", "Well, no, but", cut=True) is False
-
-
 def test_the_guard() -> None:
     zero = Judged(GOOD, 2.4, ended=True)
     assert coherent(zero, zero) == (True, "")
@@ -126,10 +105,6 @@ def test_the_guard() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("choice:yes", "expected 2 to 32 options"),
-        ("choice:yes|", "expected 2 to 32 options"),
-        ("choice:yes|Yes", "an option is there twice"),
-        ("choice", "expected choice:RIGHT"),
         ("style:ters", "did you mean 'terse'"),
         ("style", "expected style:AXIS"),
         ("distinct-12", "expected distinct-1 to distinct-9"),
