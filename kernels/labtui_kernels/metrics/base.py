@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
-import numpy as np
-
 from labtui_artifacts.errors import UsageError
 
 from ..lang.shape import ModelShape
@@ -21,13 +19,13 @@ from ..lang.sites import Site
 from ..lang.text import shown
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from labtui_artifacts.kinds.probe import ProbeFile
 
 Value: TypeAlias = float | int | bool
 Result: TypeAlias = tuple[Value | None, str]
 """A value and ``""``, or None and why there is none."""
-
-Array: TypeAlias = np.ndarray
 
 
 @dataclass
@@ -95,8 +93,8 @@ class Facts:
     perplexity: float | None = None
     kl: float | None = None
     kl_mean: float | None = None
-    logits: Array | None = None
-    means: Mapping[Site, Array] = field(default_factory=dict)
+    logits: np.ndarray | None = None
+    means: Mapping[Site, np.ndarray] = field(default_factory=dict)
     moved: Mapping[Site, float | None] = field(default_factory=dict)
     zero: Facts | None = None
 
@@ -116,7 +114,7 @@ class Target(Protocol):
         """Tokens of a text, without template."""
         ...
 
-    def direction(self, expression: str, site: Site) -> Array:
+    def direction(self, expression: str, site: Site) -> np.ndarray:
         """The value of a direction expression at a site, float32 [d]."""
         ...
 

@@ -24,7 +24,7 @@ from labtui_artifacts.errors import BadFile, UsageError
 from labtui_artifacts.library import ROOT
 
 from ..lang.text import did_you_mean, shown
-from .base import Array, Facts, Metric, Result
+from .base import Facts, Metric, Result
 from .text import words
 
 FILE = ROOT / "classifiers" / "styles.json"
@@ -33,7 +33,7 @@ CUT = 3.0
 MAX_CHARACTERS = 200_000
 
 
-def features(text: str, runs: Sequence[str]) -> Array:
+def features(text: str, runs: Sequence[str]) -> np.ndarray:
     """Features of a text, float64 [len(runs) + 1]: the runs of characters, then log(1 + words)."""
     plain = f" {' '.join(text[:MAX_CHARACTERS].lower().split())} "
     counts = Counter(plain[i : i + n] for n in range(1, LONGEST_RUN + 1) for i in range(len(plain) - n + 1))
@@ -47,9 +47,9 @@ class Model:
 
     axis: str
     runs: tuple[str, ...]
-    mean: Array
-    scale: Array
-    weights: Array
+    mean: np.ndarray
+    scale: np.ndarray
+    weights: np.ndarray
     bias: float
     fit: dict[str, Any]
 

@@ -13,7 +13,7 @@ from labtui_artifacts.kinds.probe import softmax
 from ..lang.algebra import parse_algebra
 from ..lang.sites import ALIASES, Site, parse_site, site_width
 from ..lang.text import shown
-from .base import Array, Facts, Metric, Needs, Result, Target
+from .base import Facts, Metric, Needs, Result, Target
 from .tokensets import token_set
 
 EMPTY = "the answer is empty"
@@ -75,7 +75,7 @@ class Margin(Metric):
         return margin(row.logits[: len(self.inside)], self.inside), "the logits are not finite"
 
 
-def margin(logits: Array, inside: Array) -> float | None:
+def margin(logits: np.ndarray, inside: np.ndarray) -> float | None:
     """max of ``logits`` [vocabulary] where ``inside`` minus max of the rest; None where not finite."""
     value = float(logits[inside].max() - logits[~inside].max())
     return value if np.isfinite(value) else None
@@ -98,7 +98,7 @@ class _AtSite(Metric):
     def needs(self) -> Needs:
         return Needs(means=frozenset([self.site] if self.site else ()))
 
-    def mean(self, row: Facts) -> Array | None:
+    def mean(self, row: Facts) -> np.ndarray | None:
         """The mean hidden state over the answer's tokens, float64 [d]; None for an empty answer."""
         assert self.site is not None
         found = row.means.get(self.site)

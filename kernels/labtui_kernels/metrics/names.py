@@ -6,18 +6,7 @@ from collections.abc import Iterable
 
 from labtui_artifacts.errors import UsageError
 
-from .registry import BUILT_IN, metric
-
-METRICS: dict[str, str] = {kind.form(): kind.about for kind in BUILT_IN}
-"""How the names of a metric look -> what it measures."""
-
-AGAINST_ZERO: frozenset[str] = frozenset(kind.head for kind in BUILT_IN if kind.judged)
-"""The lab's own metrics that compare a row with the unsteered row of the same prompt and seed."""
-
-
-def against_zero(names: Iterable[str]) -> bool:
-    """Whether one of these metrics compares a row with the unsteered row of the same prompt and seed."""
-    return any(metric(name).judged for name in names)
+from .registry import metric
 
 
 def check_metrics(names: Iterable[str], what: str) -> None:

@@ -46,11 +46,6 @@ class TokenSet:
         return tuple(sorted(found))
 
 
-def names() -> list[str]:
-    """The token sets that there are by name, bundled and the user's."""
-    return library.names("tokens")
-
-
 def token_set(name: str) -> TokenSet:
     """A token set by name or path; UsageError for an unknown one, BadFile for a file that is none."""
     found = library.find("tokens", name, "token set")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from labtui_artifacts.errors import UsageError
 from labtui_artifacts.kinds.probe import ProbeFile
 
@@ -12,7 +14,7 @@ from ..lang.algebra import parse_algebra
 from ..lang.shape import ModelShape
 from ..lang.sites import Site
 from ..lang.text import did_you_mean, shown
-from ..metrics.base import NOTHING, Array, Facts, Metric, Needs, Values
+from ..metrics.base import NOTHING, Facts, Metric, Needs, Values
 from ..metrics.forward import Answered, mean_divergences, observe, perplexity
 from ..metrics.registry import metric, value
 from ..models.compatibility import compatibility, warning
@@ -68,7 +70,7 @@ class _Model:
     def encode(self, text: str) -> list[int]:
         return list(self.ctx.loaded.tokenizer.encode(text, add_special_tokens=False))
 
-    def direction(self, expression: str, site: Site) -> Array:
+    def direction(self, expression: str, site: Site) -> np.ndarray:
         return self.resolver.vector(parse_algebra(expression), site).numpy()
 
     def probe(self, name: str) -> ProbeFile:

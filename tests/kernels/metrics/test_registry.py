@@ -11,8 +11,8 @@ import pytest
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
 from labtui_kernels.metrics.base import Facts
-from labtui_kernels.metrics.names import AGAINST_ZERO, METRICS, against_zero, check_metrics
-from labtui_kernels.metrics.registry import BUILT_IN, forms, metric, value
+from labtui_kernels.metrics.names import check_metrics
+from labtui_kernels.metrics.registry import BUILT_IN, built_in, described, metric, plugins, value
 
 PLUGIN = """
 from labtui_kernels.metrics.base import Facts, Metric, Result
@@ -71,12 +71,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_names() -> None:
-    examples = [kind.example or kind.head for kind in BUILT_IN]
+    examples = list(described())
     check_metrics(examples, "metrics")
-    assert len(METRICS) == len(BUILT_IN) and all(METRICS.values())
-    assert {"words", "distinct-N", "lens:NAME", "margin:SET"} <= set(METRICS)
-    assert sorted(AGAINST_ZERO) == ["coherent", "kl-mean"]
-    assert against_zero(["words", "coherent"]) and not against_zero(["words", "lens:hype"])
+    assert len(examples) == len(BUILT_IN) and all(described().values())
+    assert {"words", "distinct-2", "lens:hype", "margin:maths", "choice:yes|no"} <= set(examples)
+    assert all(built_in(head).head == head for head in BUILT_IN)
+    assert [head for head in BUILT_IN if built_in(head).judged] == ["kl-mean", "coherent"]
     for name in examples:
         assert metric(name).name == name
 
@@ -122,13 +122,14 @@ def test_specs_take_them_and_check_them() -> None:
 
 
 def test_a_metric_of_another_package(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert {"politeness", "faulty", "no-module"} <= set(forms()) and "Bad Name" not in forms()
+    heads = [point.name for point in plugins()]
+    assert heads == ["politeness", "faulty", "misnamed", "no-metric", "no-module", "no-object"]
     assert metric("words").value(Facts("a b")) == (2, "")  # a name of the lab's own stays the lab's
     assert capsys.readouterr().out == ""  # nothing is imported for a listing, or for another metric
     found = metric("politeness:please")
     assert capsys.readouterr().out == "imported\n"
     assert value(found, Facts("Please, please.")) == (2, "")
-    assert against_zero(["politeness:please"])
+    assert found.judged
     with pytest.raises(UsageError, match="expected politeness:WORD, such as politeness:please"):
         metric("politeness")
     with pytest.raises(UsageError, match="did you mean 'politeness'"):
@@ -163,12 +164,14 @@ def test_what_a_metric_raises_is_a_reason(package: Path) -> None:
     assert value(found, Facts("text")) == (None, "the metric gave str, not a number")
 
 
-def test_metrics_are_checked_without_torch() -> None:
+def test_metrics_are_checked_without_torch_and_the_usual_ones_without_numpy() -> None:
     code = (
         "import sys\n"
         "from labtui_kernels.metrics.names import check_metrics\n"
+        "check_metrics(['words', 'perplexity', 'distinct-2', 'kl', 'coherent', 'questions'], 'metrics')\n"
+        "print('numpy' in sys.modules)\n"
         "check_metrics(['classifier:dry', 'lens:hype', 'margin:maths', 'cosine:a@llm.2', 'kl'], 'metrics')\n"
         "print([name for name in ('torch', 'transformers', 'sklearn') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.split() == ["False", "[]"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from labtui_artifacts.errors import BadFile, UsageError
-from labtui_kernels.metrics.base import Array, Facts
+from labtui_kernels.metrics.base import Facts
 from labtui_kernels.metrics.inside import margin
 from labtui_kernels.metrics.registry import metric, value
 from labtui_kernels.metrics.tokensets import TokenSet, token_set
@@ -50,7 +50,7 @@ def test_padding_of_the_vocabulary_does_not_count(tmp_path: Path) -> None:
     path.write_text('tokens = ["one", "two", "three"]\n')
     each = metric(f"margin:{path}")
     each.prepare(Target())  # type: ignore[arg-type]
-    logits: Array = np.array([1, 2, 3, 4, 5, 6, 7, 8, 99, 99], dtype=np.float32)
+    logits: np.ndarray = np.array([1, 2, 3, 4, 5, 6, 7, 8, 99, 99], dtype=np.float32)
     assert value(each, Facts("", logits=logits)) == (8.0 - 7.0, "")
     assert value(each, Facts(""))[0] is None
     path.write_text('tokens = ["three"]\n')
