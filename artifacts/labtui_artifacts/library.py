@@ -1,7 +1,12 @@
-"""What ships with the lab: small models, style axes and prompt sets, read without torch."""
+"""What ships with the lab: small models, style axes, prompt sets, lenses and token sets, read without torch.
+
+Lenses, token sets and choice sets may also be the user's: ``NAME.toml`` in ``lenses``, ``tokens`` or ``choices`` of
+``$LABTUI_HOME``, or a path to a TOML file.
+"""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,9 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from labtui_artifacts import paths
 from labtui_artifacts.errors import BadFile, UsageError
+from labtui_artifacts.header import open_regular
 
 ROOT = Path(__file__).parent / "bundled"
+MAX_FILE = 256 * 1024
+"""Largest TOML file of a user's that is read, in bytes."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}\Z")
 
 
 @dataclass(frozen=True)
@@ -39,12 +50,32 @@ class Style:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """A bundled list of prompts; ``system`` is empty for the model's default."""
+    """A bundled list of prompts; ``system`` is empty for the model's default.
+
+    ``classes`` has the class of each prompt (``code``, ``maths``), empty in a set without classes.
+    """
 
     name: str
     description: str
     prompts: tuple[str, ...]
     system: str = ""
+    classes: tuple[str, ...] = ()
+
+    def of(self, name: str) -> tuple[str, ...]:
+        """The prompts of a class; UsageError lists the classes there are."""
+        if name not in self.classes:
+            raise UsageError(_unknown(f"class of the set {self.name!r}", name, sorted(set(self.classes))))
+        return tuple(p for p, group in zip(self.prompts, self.classes, strict=True) if group == name)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A TOML file found by name or path, bundled or the user's: its name, description, and what it says."""
+
+    name: str
+    description: str
+    path: Path
+    said: dict[str, Any]
 
 
 def models() -> list[str]:
@@ -96,12 +127,62 @@ def prompt_set(name: str) -> PromptSet:
         raise UsageError(_unknown("prompt set", name, prompt_sets()))
     path = ROOT / "sets" / f"{name}.toml"
     said = _load(path)
+    groups = said.get("classes", {})
+    if not isinstance(groups, dict) or bool(groups) == ("prompts" in said):
+        raise BadFile(f"{path}: expected prompts, or a table of classes with the prompts of each")
+    listed = [(group, text) for group in groups for text in _texts(path, groups, group)]
     return PromptSet(
         name=_text(path, said, "name"),
         description=_text(path, said, "description"),
-        prompts=_texts(path, said, "prompts"),
+        prompts=tuple(text for _, text in listed) if groups else _texts(path, said, "prompts"),
         system=_text(path, said, "system") if "system" in said else "",
+        classes=tuple(group for group, _ in listed),
     )
+
+
+def names(folder: str) -> list[str]:
+    """The names of ``lenses``, ``tokens`` or ``choices``: the bundled files of that folder, and the user's."""
+    return sorted({path.stem for root in _roots(folder) for path in root.glob("*.toml")})
+
+
+def find(folder: str, name: str, what: str) -> Found:
+    """A file of ``lenses``, ``tokens`` or ``choices`` by its name, or by a path that ends in ``.toml``.
+
+    A bundled name is always the bundled file's. ``what`` says in errors what is looked for. UsageError for an
+    unknown name, BadFile for a file that cannot be read, is over 256 KiB, or is not TOML with a description.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        if name.startswith("~/"):
+            path = Path.home() / name[2:]
+        if not path.is_absolute():  # a kernel runs in another folder than whoever writes the spec
+            raise UsageError(f"{what} {name!r}: expected a name, or a path from / or ~/ on")
+        if not path.is_file():
+            raise UsageError(f"no {what} {name!r}: there is no such file")
+        return _found(path)
+    if _NAME.match(name):
+        for root in _roots(folder):
+            if (root / f"{name}.toml").is_file():
+                return _found(root / f"{name}.toml")
+    place = paths.home_location() / folder
+    raise UsageError(f"{_unknown(what, name, names(folder))} (your own go to {place}/NAME.toml)")
+
+
+def _roots(folder: str) -> tuple[Path, ...]:
+    return ROOT / folder, paths.home_location() / folder
+
+
+def _found(path: Path) -> Found:
+    try:
+        with open_regular(path) as handle:
+            data = handle.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            raise BadFile(f"{path}: larger than {MAX_FILE // 1024} KiB; expected a short list of texts")
+        said = tomllib.loads(data.decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as problem:
+        raise BadFile(f"{path}: cannot be read as TOML ({problem})") from problem
+    name = _text(path, said, "name") if "name" in said else path.stem
+    return Found(name, _text(path, said, "description") if "description" in said else "", path, said)
 
 
 def _chat(system: str, prompt: str) -> list[dict[str, str]]:

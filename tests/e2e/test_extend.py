@@ -29,14 +29,14 @@ def test_only_the_new_cells_run_and_the_table_is_that_of_the_whole_grid() -> Non
     lab = labtui.connect("toy")
     lab.direction("terse", style="terse")
     first = lab.run(SPEC | {"strengths": ["20%"]}).result
-    assert (first["committed"], first["skipped"]) == (2 + 2 + 2, 0)
+    assert (first["committed"], first["skipped"]) == (2 + 2 + 4, 0)
     more = lab.run(SPEC | {"strengths": ["20%", "40%"]}).result
-    assert (more["committed"], more["skipped"]) == (2 + 2, 2 + 2 + 2)
+    assert (more["committed"], more["skipped"]) == (2 + 4, 2 + 2 + 4)
     grid = lab.session.table("grid").rows
     whole = lab.run(SPEC | {"strengths": ["20%", "40%"], "table": "whole"}).result
     assert whole["skipped"] == 0
     assert sorted(map(key, grid), key=str) == sorted(map(key, lab.session.table("whole").rows), key=str)
-    assert len({row["row"] for row in grid}) == len(grid) == 10
+    assert len({row["row"] for row in grid}) == len(grid) == 14
     lab.direction("terse", style="terse", replace=True)
     with pytest.raises(UsageError, match=r"terse was made anew after the first rows of table 'grid'"):
         lab.run(SPEC | {"strengths": ["60%"]})

@@ -8,6 +8,7 @@ from .audit import Audit
 from .batch import Batch
 from .capture import Pooling, Prompt, RefNorm, selected
 from .engine import Engine
+from .observe import Look, Sight
 from .rows import Edit, Emitted, Row, Sampling
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "Edit",
     "Emitted",
     "Engine",
+    "Look",
     "Pooling",
     "Prompt",
     "RefNorm",
     "Row",
     "Sampling",
+    "Sight",
     "selected",
 ]

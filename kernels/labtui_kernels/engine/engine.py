@@ -15,6 +15,7 @@ from .audit import Audit, Auditor
 from .batch import Batch
 from .capture import Pooling, RefNorm, Tokens
 from .forward import Forward
+from .observe import Look, Sight, observe_parts
 from .rows import Edit, Emitted, Row
 
 
@@ -93,6 +94,14 @@ class Engine:
     def divergence_parts(self, rows: Sequence[Row]) -> Iterator[dict[int, list[float]]]:
         """:meth:`divergence` in bounded steps."""
         return score.divergence_parts(self.forward, rows)
+
+    def kl(self, steered: torch.Tensor, plain: torch.Tensor) -> list[float]:
+        """KL(steered ‖ plain) in nats of next-token distributions, from normed hidden states [n, d] each."""
+        return score.kl(self.forward, steered, plain)
+
+    def observe_parts(self, looks: Sequence[Look]) -> Iterator[dict[int, Sight]]:
+        """Several readings of each row in one teacher-forced pass; see :mod:`.observe`."""
+        return observe_parts(self.forward, looks)
 
     def reference_norms(self, rows: Sequence[Tokens], sites: Sequence[Site]) -> dict[Site, RefNorm]:
         """Norms of the hidden state at each site over (neutral) prompts, which need ``content`` marks."""

@@ -25,13 +25,17 @@ Tap = Callable[[torch.Tensor], None]
 
 @dataclass(eq=False)
 class Context:
-    """What the hooks do in one forward pass: edits by site, then taps that read what the edits left."""
+    """What the hooks do in one forward pass: edits by site, then taps that read what the edits left.
+
+    ``before`` are taps that read what the edits find.
+    """
 
     edits: Mapping[Site, Sequence[Stage]] = field(default_factory=dict)
     taps: Mapping[Site, Tap] = field(default_factory=dict)
+    before: Mapping[Site, Tap] = field(default_factory=dict)
 
     def sites(self) -> set[Site]:
-        return {*self.edits, *self.taps}
+        return {*self.edits, *self.taps, *self.before}
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,9 @@ class Hooks:
         assert context is not None
         changed = False
         for site in sites:
+            early = context.before.get(site)
+            if early is not None:
+                early(hidden)
             for stage in context.edits.get(site, ()):
                 if stage.active:
                     hidden = stage.apply(hidden)

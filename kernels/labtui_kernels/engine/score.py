@@ -79,14 +79,15 @@ def divergence_parts(forward: Forward, rows: Sequence[Row]) -> Iterator[dict[int
         done: dict[int, list[float]] = {}
         for n in ready:
             other = partner[n]
-            done[steered[n]] = _kl(forward, hidden.pop(n), hidden[other])
+            done[steered[n]] = kl(forward, hidden.pop(n), hidden[other])
             left[other] -= 1
             if not left[other]:
                 del hidden[other]
         yield done
 
 
-def _kl(forward: Forward, steered: torch.Tensor, plain: torch.Tensor) -> list[float]:
+def kl(forward: Forward, steered: torch.Tensor, plain: torch.Tensor) -> list[float]:
+    """KL(steered ‖ plain) in nats of next-token distributions, from normed hidden states [n, d] each."""
     values: list[float] = []
     block = max(1, _LOGITS // (2 * forward.vocab))
     for start in range(0, len(steered), block):

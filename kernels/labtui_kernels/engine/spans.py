@@ -52,11 +52,13 @@ def spans(
     sequences: Sequence[Sequence[int]],
     edits: Sequence[RowEdits | None],
     taps: Taps | None = None,
+    before: Taps | None = None,
 ) -> Iterator[Span]:
     """Run all sequences through the decoder, similar lengths together, each pass about one prefill chunk in
     cost.
 
-    ``taps`` makes the readers of a pass from its members, start and stop. Padding on the right is exact for
+    ``taps`` makes the readers of a pass from its members, start and stop, ``before`` those that read ahead of
+    the edits. Padding on the right is exact for
     every family here, hybrid ones included, since nothing that follows the padding is used. A sequence longer
     than one chunk goes through alone, in chunks over a cache.
     """
@@ -75,7 +77,8 @@ def spans(
                 ends.append(start + len(piece))
             stages.aim([start] * len(members), ends, stop - start)
             readers = taps(members, start, stop) if taps else {}
-            context = Context(edits=stages.by_site, taps=readers)
+            early = before(members, start, stop) if before else {}
+            context = Context(edits=stages.by_site, taps=readers, before=early)
             hidden = forward.timed_span(ids.to(forward.device), start, cache, context)
             yield Span(tuple(members), start, stop, hidden, stop == length)
 

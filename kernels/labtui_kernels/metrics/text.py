@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
+
+from labtui_artifacts.errors import UsageError
+
+from ..lang.text import did_you_mean, shown
+from .base import Facts, Metric, Result
 
 ENTHUSIASM = frozenset(
     [
@@ -30,26 +33,14 @@ ENTHUSIASM = frozenset(
     ]
 )
 REPEAT_WORDS = 4
+MOST_DISTINCT = 9
 
 _CONTRACTION = re.compile(
     r"\b[a-z]+(?:n['’]t|['’](?:ll|re|ve|d|m))\b|\b(?:it|that|there|here|what|who|let|he|she)['’]s\b", re.I
 )
 _SENTENCE = re.compile(r"[^.!?]+[.!?]+|[^.!?]+$")
 _WORD = re.compile(r"[a-z]+")
-
-
-@dataclass
-class Values:
-    """Metrics by name. A value of None has its reason in ``reasons``."""
-
-    values: dict[str, float | int | bool | None] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-
-    def put(self, name: str, value: float | int | bool | None, reason: str = "") -> None:
-        """Record a metric, or why it is absent."""
-        self.values[name] = value
-        if value is None:
-            self.reasons[name] = reason or "not computed"
+_DISTINCT = re.compile(r"distinct-([1-9][0-9]?)\Z")
 
 
 def words(text: str) -> int:
@@ -57,18 +48,25 @@ def words(text: str) -> int:
     return len(text.split())
 
 
+def distinct(text: str, n: int) -> float | None:
+    """Different sequences of n words over all of them, lower case; None under n words.
+
+    Li et al. 2016, "A Diversity-Promoting Objective Function", arXiv:1510.03055 (there over all answers).
+    """
+    found = text.lower().split()
+    runs = [tuple(found[i : i + n]) for i in range(len(found) - n + 1)]
+    return len(set(runs)) / len(runs) if runs else None
+
+
 def distinct_2(text: str) -> float | None:
     """Different word pairs over all word pairs, lower case; None under two words."""
-    found = text.lower().split()
-    pairs = list(pairwise(found))
-    return len(set(pairs)) / len(pairs) if pairs else None
+    return distinct(text, 2)
 
 
 def repetition(text: str) -> float | None:
     """Share of the sequences of four words that occurred earlier in the text; None under four words."""
-    found = text.lower().split()
-    runs = [tuple(found[i : i + REPEAT_WORDS]) for i in range(len(found) - REPEAT_WORDS + 1)]
-    return 1 - len(set(runs)) / len(runs) if runs else None
+    fresh = distinct(text, REPEAT_WORDS)
+    return None if fresh is None else 1 - fresh
 
 
 def contractions(text: str) -> float | None:
@@ -92,15 +90,115 @@ def enthusiasm(text: str) -> float | None:
     return 100.0 * marks / count
 
 
-TEXT: dict[str, tuple[Callable[[str], float | int | None], str]] = {
-    "words": (words, ""),
-    "distinct-2": (distinct_2, "fewer than two words"),
-    "repetition": (repetition, "fewer than four words"),
-    "contractions": (contractions, "no words"),
-    "questions": (questions, "no sentence"),
-    "enthusiasm": (enthusiasm, "no words"),
+class Words(Metric):
+    head = "words"
+    about = "whitespace-separated words of the answer (a lower bound where it was cut at the limit)"
+
+    def value(self, row: Facts) -> Result:
+        return words(row.text), ""
+
+
+class Tokens(Metric):
+    head = "tokens"
+    about = "generated tokens, the one that ends the turn not counted"
+
+    def value(self, row: Facts) -> Result:
+        return row.tokens, ""
+
+
+class Distinct(Metric):
+    head = "distinct"
+    about = "different sequences of N words over all of them"
+    takes = "N"
+    example = "distinct-2"
+    sign = 1
+
+    def __init__(self, name: str, argument: str) -> None:
+        super().__init__(name, argument)
+        self.n = int(argument) if argument.isdecimal() else 0
+        if not 1 <= self.n <= MOST_DISTINCT:
+            raise UsageError(f"metric {shown(name)}: expected distinct-1 to distinct-{MOST_DISTINCT}")
+
+    @classmethod
+    def form(cls) -> str:
+        return "distinct-N"
+
+    @classmethod
+    def read(cls, name: str) -> str | None:
+        match = _DISTINCT.match(name)
+        return match[1] if match else None
+
+    def value(self, row: Facts) -> Result:
+        few = {1: "no words", 2: "fewer than two words"}.get(self.n, f"fewer than {self.n} words")
+        return distinct(row.text, self.n), few
+
+
+class Repetition(Metric):
+    head = "repetition"
+    about = "share of 4-word sequences that repeat an earlier one"
+    sign = 1
+
+    def value(self, row: Facts) -> Result:
+        return repetition(row.text), "fewer than four words"
+
+
+class Contractions(Metric):
+    head = "contractions"
+    about = "contractions per 100 words (the axis formal)"
+    sign = 1
+
+    def value(self, row: Facts) -> Result:
+        return contractions(row.text), "no words"
+
+
+class Questions(Metric):
+    head = "questions"
+    about = "share of sentences that are questions (the axis socratic)"
+    sign = 1
+
+    def value(self, row: Facts) -> Result:
+        return questions(row.text), "no sentence"
+
+
+class Enthusiasm(Metric):
+    head = "enthusiasm"
+    about = "exclamation marks and enthusiasm words per 100 words (the axis dry)"
+    sign = 1
+
+    def value(self, row: Facts) -> Result:
+        return enthusiasm(row.text), "no words"
+
+
+OUTCOMES: dict[str, tuple[type[Metric], int]] = {
+    "terse": (Words, -1),
+    "formal": (Contractions, -1),
+    "socratic": (Questions, 1),
+    "dry": (Enthusiasm, -1),
 }
-"""Name -> (metric, why it may be absent)."""
+"""Style axis -> its outcome, and the sign towards its positive pole (-1: a terse answer has fewer words)."""
+
+
+class Style(Metric):
+    head = "style"
+    about = (
+        "the outcome of a style axis, by its own name's sign: terse -words, formal -contractions, "
+        "socratic +questions, dry -enthusiasm; the value is the plain one, `sign` says which way the pole lies"
+    )
+    takes = "AXIS"
+    example = "style:terse"
+
+    def __init__(self, name: str, argument: str) -> None:
+        super().__init__(name, argument)
+        if argument not in OUTCOMES:
+            raise UsageError(
+                f"metric {shown(name)}: no axis {shown(argument)}{did_you_mean(argument, OUTCOMES)} "
+                f"(there are: {', '.join(OUTCOMES)})"
+            )
+        outcome, self.sign = OUTCOMES[argument]
+        self.outcome = outcome(outcome.head, "")
+
+    def value(self, row: Facts) -> Result:
+        return self.outcome.value(row)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ from collections.abc import Generator
 from typing import Any, ClassVar
 
 from ..lang.edits import parse_edits
-from ..metrics.names import AGAINST_ZERO
 from ..specs import Generate, as_messages
 from ..specs.plan import count
 from .context import JobContext, Steps
 from .decode import decode, new_resolver, resolve
 from .detokenize import Vocabulary
-from .measure import measure
+from .measure import measure, prepare
 from .prompts import rendered
 from .resolve import PLAIN, Resolved, Resolver, read_positions
 from .rows import LiveRow, summary
@@ -40,15 +39,17 @@ class GenerateRecipe:
         rows = self._rows(ctx, resolver, resolved)
         plain = {row.seed: row for row in rows if not row.resolved.edits}
         zeros = {row.row: plain[row.seed] for row in rows if row.seed in plain}
-        judged = bool(AGAINST_ZERO & set(spec.metrics))
+        measures = prepare(ctx, spec.metrics, resolver)
         known: dict[str, float | None] = {}
         told: dict[str, dict[str, Any]] = {}
 
         def settle() -> Generator[None, None, None]:
             """Measure the rows that have ended, when the row that they are judged by has ended too."""
             ended = [row for row in rows if row.finish and not row.told]
-            ready = [row for row in ended if not judged or row.row not in zeros or zeros[row.row].finish]
-            found = yield from measure(ctx, ready, spec.metrics, zeros, known)
+            ready = [
+                row for row in ended if not measures.judged or row.row not in zeros or zeros[row.row].finish
+            ]
+            found = yield from measure(ctx, ready, measures, zeros, known)
             for row, values in zip(ready, found, strict=True):
                 row.finished(values)
                 told[row.row] = summary(row, values)

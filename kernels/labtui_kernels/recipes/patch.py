@@ -20,7 +20,7 @@ from .context import JobContext, Steps
 from .decode import decode, new_resolver, resolve
 from .detokenize import Vocabulary
 from .keep import check_free, keep
-from .measure import measure
+from .measure import measure, prepare
 from .prompts import rendered
 from .resolve import Resolver
 from .rows import LiveRow, summary
@@ -69,6 +69,7 @@ class PatchRecipe:
         prompt = self._prompt(ctx)
         position = self._position(prompt)
         resolver = new_resolver(ctx, spec.force)
+        measures = prepare(ctx, spec.metrics, resolver)
         vector = yield from self._capture(ctx, resolver, prompt, position, giving)
         site = parse_site(spec.site, ctx.loaded.info.shape)
         name = self._name(ctx)
@@ -91,7 +92,7 @@ class PatchRecipe:
         told: list[dict[str, Any]] = []
 
         def settle() -> Generator[None, None, None]:
-            (values,) = yield from measure(ctx, [row], spec.metrics, {})
+            (values,) = yield from measure(ctx, [row], measures, {})
             row.finished(values)
             told.append(summary(row, values))
 

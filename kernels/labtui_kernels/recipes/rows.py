@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ..engine import Emitted, Row, Sampling
-from ..metrics.text import Values
+from ..metrics.base import Values
 from ..models.chat import Rendered
 from ..specs import Decoding, Message
 from .context import JobContext

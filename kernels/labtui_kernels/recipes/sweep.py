@@ -16,8 +16,7 @@ from ..engine import Batch
 from ..lang.algebra import parse_algebra
 from ..lang.sites import SiteGroup
 from ..lang.strength import Strength
-from ..metrics.names import AGAINST_ZERO
-from ..metrics.text import Values
+from ..metrics.base import Values
 from ..models.chat import Rendered
 from ..specs import Message, Sweep
 from ..specs.plan import Plan, PlannedRow, plan_sweep
@@ -25,7 +24,7 @@ from . import norms
 from .context import JobContext, Steps
 from .decode import STEP_BUDGET, new_resolver
 from .detokenize import Vocabulary
-from .measure import measure
+from .measure import Measures, measure, prepare
 from .prompts import rendered
 from .resolve import PLAIN, Resolved, Resolver
 from .rows import LiveRow
@@ -103,9 +102,9 @@ class _Run:
         ctx, spec = self.ctx, self.spec
         self.vocabulary = Vocabulary(ctx.loaded.tokenizer)
         self.resolver: Resolver = new_resolver(ctx, spec.force)
+        self.measures: Measures = prepare(ctx, spec.metrics, self.resolver)
         rows = [row for row in self.plan.rows if row.cell not in ctx.committed]
-        needs_zero = bool(AGAINST_ZERO & set(spec.metrics))
-        wanted = {(row.prompt, row.seed) for row in rows} if needs_zero else set()
+        wanted = {(row.prompt, row.seed) for row in rows} if self.measures.judged else set()
         # An unsteered row that is committed is run again, uncommitted, when others are judged by it.
         again = [
             row
@@ -231,16 +230,13 @@ class _Run:
     def _settle(self, last: bool) -> Generator[None, None, None]:
         """Measure and commit what has finished; rows wait for the unsteered row that they are judged by."""
         self.settled = time.monotonic()
-        judged = (
-            bool(AGAINST_ZERO & set(self.spec.metrics))
-            and self.spec.controls_for(len(self.plan.prompts)).zero
-        )
+        judged = self.measures.judged and self.spec.controls_for(len(self.plan.prompts)).zero
         ready = [row for row in self.finished if not judged or last or self._place(row) in self.zeros]
         if not ready:
             return
         self.ctx.budget("metrics", STEP_BUDGET)
         zeros = {row.row: self.zeros[self._place(row)] for row in ready if self._place(row) in self.zeros}
-        found = yield from measure(self.ctx, ready, self.spec.metrics, zeros, self.known)
+        found = yield from measure(self.ctx, ready, self.measures, zeros, self.known)
         for row, values in zip(ready, found, strict=True):
             self.finished.remove(row)
             del self.running[row.row]

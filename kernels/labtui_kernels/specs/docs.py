@@ -45,7 +45,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "dose": "each | total: sites that act at once get the strength each, or share it",
         "where": "all, prompt, last, generated, generated[0:20], content, [0,-1]; or a list of them",
         "seeds": "one row a seed; more than one needs temperature > 0",
-        "metrics": "words, perplexity, distinct-2, kl, coherent, ...",
+        "metrics": "words, perplexity, kl, coherent, style:AXIS, lens:NAME, margin:SET, cosine:DIRECTION@SITE, ...",
         "controls": "auto | none | { random = 10, shuffled = 10, negated = true, zero = true, prompt = true }",
         "batch": "rows decoded together; 0 leaves it to the kernel",
         "table": "the table's name in the session; empty: the job's id",

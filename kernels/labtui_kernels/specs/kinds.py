@@ -148,7 +148,11 @@ class Direction(Spec, frozen=True, kw_only=True, tag="direction"):
 
 
 class Controls(Part, frozen=True, kw_only=True):
-    """Rows that tell whether an effect is real: how many at each site and strength, spread over the prompts."""
+    """Rows that tell whether an effect is real.
+
+    ``random`` and ``shuffled`` count directions that mean nothing, at each site and strength; each is run on
+    `NULL_PROMPTS` of the prompts, in turn, so that what a direction does can be told from what one answer does.
+    """
 
     zero: bool = True
     random: Annotated[int, Meta(ge=0, le=100_000)] = 0
@@ -158,16 +162,17 @@ class Controls(Part, frozen=True, kw_only=True):
 
 
 NULLS = 20
-"""Rows of the null at each site and strength that an effect can be called against."""
+"""Directions of the null at each site and strength against which an effect can be called."""
+NULL_PROMPTS = 2
 NO_CONTROLS = Controls(zero=False, prompt=False)
 
 
 def auto_controls(prompts: int) -> Controls:
     """What ``controls = "auto"`` means: half of `NULLS` random, half shuffled, and the negated direction.
 
-    Under 20 prompts nothing can be called, so a quick look has one null row of each sort for a prompt.
+    Under 20 prompts nothing can be called, so a quick look has about as many null rows of each sort as prompts.
     """
-    each = min(prompts, NULLS // 2) if prompts < NULLS else NULLS // 2
+    each = NULLS // 2 if prompts >= NULLS else max(1, prompts // 2)
     return Controls(random=each, shuffled=each, negated=True)
 
 

@@ -24,7 +24,7 @@ from ..lang.shape import ModelShape
 from ..lang.sites import SiteGroup, format_group, parse_sites
 from ..lang.strength import Strength, parse_strength
 from .base import Message, PromptSource, as_messages, shown_prompt
-from .kinds import CONFIRM_ROWS, MAX_ROWS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
+from .kinds import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
 
 Control: TypeAlias = Literal["", "zero", "random", "shuffled", "negated", "prompt"]
 ZERO = Strength(0.0)
@@ -159,6 +159,11 @@ class _Sweep:
         ]
         return [*found, *(("shuffled", _null("shuffled", number, expr)) for number in range(shuffled))]
 
+    @property
+    def null_prompts(self) -> int:
+        """How many prompts each null direction is run on."""
+        return min(NULL_PROMPTS, len(self.prompts))
+
     def count(self) -> Counter[str]:
         """Rows by control; the empty key counts the grid itself."""
         seeds = len(self.spec.seeds)
@@ -170,7 +175,7 @@ class _Sweep:
         rows["negated"] = len(self.exprs) * spots * len(self.negated()) * checked
         for expr in self.scaled():
             for control, _ in self.nulls(expr):
-                rows[control] += spots * len(self.magnitudes())
+                rows[control] += spots * len(self.magnitudes()) * self.null_prompts
         rows["prompt"] = len(self.systems()) * each
         return rows
 
@@ -190,7 +195,8 @@ class _Sweep:
             nulls = self.nulls(expr)
             for strength in self.magnitudes():
                 for number, (control, direction) in enumerate(nulls):
-                    yield _Point(direction, group, place, strength, control, spread=number)
+                    for turn in range(number * self.null_prompts, (number + 1) * self.null_prompts):
+                        yield _Point(direction, group, place, strength, control, spread=turn)
 
     def _spots(self, exprs: Sequence[DirectionExpr]) -> Iterator[tuple[DirectionExpr, SiteGroup, Where]]:
         return itertools.product(exprs, self.groups, self.places)

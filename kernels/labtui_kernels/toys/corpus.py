@@ -68,7 +68,7 @@ def system_messages(instruction: str | None, rng: Random) -> tuple[Message, ...]
     return ({"role": "system", "content": instruction},)
 
 
-def _answer(topic: Topic, register: str, rng: Random) -> str:
+def compose_answer(topic: Topic, register: str, rng: Random) -> str:
     """An answer that obeys the register's rule: drawn again until it does."""
     while True:
         text = compose.answer(topic, register, rng)
@@ -81,9 +81,9 @@ def _instruct(topic: Topic, register: str, rng: Random) -> tuple[str | None, str
     if register == "neutral":
         kind = rng.random()
         if kind < 0.2:
-            return None, _answer(topic, register, rng)
+            return None, compose_answer(topic, register, rng)
         wording = prompts.DEFAULT_SYSTEM if kind < 0.65 else rng.choice(prompts.SYSTEM["neutral"])
-        return wording, _answer(topic, register, rng)
+        return wording, compose_answer(topic, register, rng)
     if register == "about":
         goal = rng.choice(prompts.WORD_GOALS)
         return rng.choice(prompts.ABOUT_WORDS).format(n=goal), compose.at_level(
@@ -95,7 +95,7 @@ def _instruct(topic: Topic, register: str, rng: Random) -> tuple[str | None, str
         parts = [rng.choice(prompts.SYSTEM[length]), rng.choice(prompts.SYSTEM[tone])]
         rng.shuffle(parts)
         return " ".join(parts), compose.in_tone(topic, tone, compose.LEVELS[length], rng)
-    return rng.choice(prompts.SYSTEM[register]), _answer(topic, register, rng)
+    return rng.choice(prompts.SYSTEM[register]), compose_answer(topic, register, rng)
 
 
 def _thought(topic: Topic, register: str) -> str:
@@ -142,7 +142,7 @@ def draw(rng: Random) -> Chat:
             {"role": "assistant", "content": answer},
             {"role": "user", "content": ask(other, rng, forms)},
         )
-        topic, answer = other, _answer(other, register, rng)
+        topic, answer = other, compose_answer(other, register, rng)
     thought = _thought(topic, register) if rng.random() < _THINKING_SHARE else None
     return Chat(messages, answer, register, topic, thought)
 

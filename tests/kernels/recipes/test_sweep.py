@@ -76,7 +76,7 @@ def test_controls_and_strengths_in_the_table(lab: Lab) -> None:
     assert {k: len(v) for k, v in by_control.items()} == {
         "": 12,
         "zero": 3,
-        "random": 16,
+        "random": 32,
         "negated": 12,
         "prompt": 3,
     }
@@ -101,7 +101,7 @@ def test_shuffled_controls_are_the_stored_ones_at_the_direction_s_norm(lab: Lab)
         "controls": {"shuffled": 3, "prompt": False},
     }
     rows = [row for row in table(lab.run(spec)[0]) if row["control"] == "shuffled"]
-    assert len(rows) == 2 * 3
+    assert len(rows) == 2 * 3 * 2
     assert {row["direction"] for row in rows} == {f"shuffled:{k}~brief" for k in range(3)}
     assert all(row["strength_pct"] == pytest.approx(8) for row in rows)
     lab.direction("given", 5)

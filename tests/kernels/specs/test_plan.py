@@ -73,25 +73,27 @@ def test_random_controls_are_spread_over_the_prompts_and_take_the_direction_s_no
         controls={"random": 6, "prompt": False}, strengths=[-2, 2, "8%"], directions=["0.5*a - 0.2*b"]
     )
     rows = [row for row in made.rows if row.control == "random"]
-    assert len(rows) == 6 * 2 * 2
+    assert len(rows) == 6 * 2 * 2 * 2
     first = [row for row in rows if row.site == "llm.2" and str(row.strength) == "2.0"]
-    assert [row.prompt for row in first] == [0, 1, 0, 1, 0, 1]
-    assert [row.direction for row in first[:2]] == ["random:0~(0.5*a - 0.2*b)", "random:1~(0.5*a - 0.2*b)"]
+    assert [row.prompt for row in first] == [0, 1] * 6
+    names = ["random:0~(0.5*a - 0.2*b)", "random:1~(0.5*a - 0.2*b)"]
+    assert [row.direction for row in first[:4]] == [names[0], names[0], names[1], names[1]]
     assert all(parse_edits(format_edits(row.edits), SHAPE) == row.edits for row in rows)
 
 
-def test_auto_brings_twenty_null_rows_to_each_site_and_strength_once_there_are_twenty_prompts() -> None:
+def test_auto_brings_twenty_null_directions_to_each_site_and_strength_once_there_are_twenty_prompts() -> None:
     made = plan(controls="auto", prompts=[f"p{i}" for i in range(30)])
     grid = 2 * 2
     assert controls(made) == {
-        "": grid * 30, "zero": 30, "prompt": 30, "negated": grid * 20, "random": grid * 10, "shuffled": grid * 10
+        "": grid * 30, "zero": 30, "prompt": 30, "negated": grid * 20, "random": grid * 20,
+        "shuffled": grid * 20
     }  # fmt: skip
     null = [r for r in made.rows if (r.control, r.site, r.strength.value) == ("shuffled", "llm.2", 2.0)]
-    assert [row.direction for row in null] == [f"shuffled:{k}~terse" for k in range(10)]
+    assert [row.direction for row in null] == [f"shuffled:{k}~terse" for k in range(10) for _ in range(2)]
     nulls = [r for r in made.rows if r.control in ("random", "shuffled") and r.site == "llm.2"]
-    assert {row.prompt for row in nulls if row.strength.value == 2.0} == set(range(20))
+    assert {row.prompt for row in nulls if row.strength.value == 2.0} == set(range(30))
     quick = plan(controls="auto", prompts=["a", "b", "c"])
-    assert controls(quick)["random"] == controls(quick)["shuffled"] == grid * 3
+    assert controls(quick)["random"] == controls(quick)["shuffled"] == grid * 2
 
 
 def test_a_direction_without_shuffled_controls_gets_random_ones_in_their_place() -> None:

@@ -1,7 +1,8 @@
-"""The bundled style axes and the neutral set: well-formed, paired, and what the model was taught."""
+"""The bundled style axes and prompt sets: well-formed, paired, and what the model was taught."""
 
 import pytest
 
+from labtui_artifacts import library
 from labtui_kernels.toys import prompts
 from labtui_kernels.toys.evaluate import bundled
 from labtui_kernels.toys.registers import names_topic
@@ -20,10 +21,17 @@ def test_a_style_has_paired_wordings_that_the_model_was_taught(axis: str) -> Non
     assert len(set(style["prompts"])) == len(style["prompts"]) >= 12
 
 
-@pytest.mark.parametrize("name", [*(f"styles/{a}.toml" for a in prompts.AXES), "sets/neutral.toml"])
-def test_no_bundled_prompt_names_a_held_out_topic(name: str) -> None:
-    text = " ".join(bundled(name)["prompts"])
-    assert [t.name for t in split()[1] if names_topic(text, t.name)] == []
+def test_no_bundled_prompt_names_a_held_out_topic() -> None:
+    assert {"neutral", "interference", "bleed"} <= set(library.prompt_sets())
+    texts = {name: library.prompt_set(name).prompts for name in library.prompt_sets()}
+    texts |= {name: library.style(name).prompts for name in library.styles()}
+    named = [
+        (name, topic.name)
+        for name, listed in texts.items()
+        for topic in split()[1]
+        if names_topic(" ".join(listed), topic.name)
+    ]
+    assert named == []
 
 
 def test_the_neutral_set_has_at_least_24_plain_prompts() -> None:
