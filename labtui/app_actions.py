@@ -103,7 +103,7 @@ class AppActions:
             self.say(f"saving to {path}")
             self.do(
                 lambda: self.lobby.save(kernel, path),
-                lambda _: self.say(f"saved; labtui replay {_short(path)} plays it"),
+                lambda _: self.say(f"saved; labtui replay {short_path(path)} plays it"),
             )
 
         field = Field(
@@ -220,7 +220,7 @@ class AppActions:
         self.pump.now()
 
 
-def _short(path: Path) -> str:
+def short_path(path: Path) -> str:
     """A path as it is typed in this folder, so that the line that names it fits."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -18,6 +18,7 @@ from labtui.app_actions import spec_command
 from labtui.projection import Kernel, Link, Source, last_job, one_line, rate
 from labtui.widgets.bars import Badge, Banner, KeyBar, StatusLine, TopBar
 from labtui.widgets.growing import GrowingText
+from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.lists import Choices, Grid, Search
 from labtui.widgets.panel import Panel
 from labtui.widgets.reader import Reader
@@ -127,6 +128,8 @@ class BaseScreen(Screen[None]):
             return ["prompt"]
         if isinstance(self.focused, (Reader, GrowingText)):
             return ["reader"]
+        if isinstance(self.focused, Heatmap):
+            return ["heatmap"]
         return ["list"] if isinstance(self.focused, (Choices, Grid, Tree)) else []
 
     def show_badge(self) -> None:

@@ -1,22 +1,37 @@
-"""Sweep: directions, sites, strengths and prompts as rows of one table, and the outcome over strength."""
+"""Sweep: directions, sites, strengths and prompts as rows of one table, its cells as a map, and what they say."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Input, Static
 
 from labtui.actions import bindings
-from labtui.projection import Kernel, Source, last_job, shape_of
-from labtui.screens.base import BaseScreen
+from labtui.cells import (
+    LEGEND,
+    Answer,
+    Board,
+    SweepTable,
+    answers_of,
+    beside,
+    board_of,
+    curve_of,
+    effect_text,
+    prompts_of,
+    strength_text,
+    zone_text,
+)
+from labtui.projection import Source, shape_of
 from labtui.screens.home import ago
-from labtui.widgets.chart import Chart, Plot, Series
+from labtui.screens.sweep_actions import CONFIRMED, SweepActions, sweep_jobs, table_of
+from labtui.widgets.arms import mark_words
+from labtui.widgets.chart import Chart
+from labtui.widgets.growing import GrowingText
+from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.lists import Grid, right
 from labtui.widgets.panel import Panel
 from labtui.widgets.prompt import Prompt
@@ -26,12 +41,10 @@ from labtui_kernels import specs
 from labtui_kernels.specs.plan import count
 
 if TYPE_CHECKING:
+    from labtui.cells import Key
     from labtui_sessions.fields import JobView
     from labtui_sessions.state import SessionState
-    from labtui_sessions.tables import Page
-
-OUTCOMES = ("words", "perplexity", "tokens", "kl", "distinct-2")
-"""Columns that the chart can show over strength."""
+    from labtui_sessions.stats import Cell
 
 COLUMNS = {
     "site": "site",
@@ -51,11 +64,13 @@ COLUMNS = {
 }
 """Columns of the table and how they are headed; ``text`` is read in the line below it."""
 
-MOST = 2_000
-"""Most rows read for the table and the chart."""
+MOST = 500
+"""Most rows shown in the table, the last ones; map, chart and numbers are always of all rows."""
+
+ENDS = {"stop": "ended", "length": "cut by the limit", "cancelled": "broken off"}
 
 
-class Sweep(BaseScreen):
+class Sweep(SweepActions):
     """Many rows at once."""
 
     SCOPE = "sweep"
@@ -63,48 +78,68 @@ class Sweep(BaseScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outcome = "words"
-        self.rows: list[dict[str, Any]] = []
-        self._read: tuple[str, int, int] | None = None
         self._form_job = ""
-        self.touched = False
+        self._drawn: object = None
+        self._listed: object = None
+        self._told: object = None
 
     def body(self) -> ComposeResult:
-        with Horizontal(id="sweep"):
+        with Horizontal(id="sweep", classes="-chart"):
             with Vertical(classes="drawer left"):
                 yield Panel(SweepForm(id="sweep-form"), title="Spec", key="i", id="form")
             with Vertical(id="sweep-centre"):
                 yield Static("", id="sweep-count", markup=False)
                 yield Static("", id="sweep-progress", markup=False)
-                yield Panel(
-                    Grid(id="cell-grid"),
-                    Static("", id="cell-text", markup=False),
-                    title="Table",
-                    key="t",
-                    id="table",
-                )
-                yield Panel(
-                    Chart(id="sweep-chart", empty="the outcome over strength, one line a site"),
-                    title="Outcome",
-                    key="v",
-                    id="chart",
-                )
+                with Container(id="sweep-body"):
+                    yield from self._upper()
+                    yield from self._lower()
+
+    def _upper(self) -> ComposeResult:
+        with Vertical(id="sweep-upper"):
+            empty = "sites by strengths fill in here while a sweep runs"
+            yield Panel(Heatmap(id="sweep-map", empty=empty), title="Map", key="m", id="map")
+            yield Static("", id="verdict", markup=False)
+            empty = "the effect over strength at the cursor's site, its interval and the null's bound"
+            chart = Chart(id="sweep-chart", empty=empty)
+            yield Panel(chart, title="Chart", key="v", id="chart", classes="lower")
+
+    def _lower(self) -> ComposeResult:
+        with Vertical(id="sweep-lower"):
+            with Panel(title="Texts", key="x", id="texts", classes="lower"):
+                yield Static("", id="sweep-asked", markup=False)
+                with Horizontal(id="answers"):
+                    for side in ("steered", "zero"):
+                        with Vertical(classes="answer"):
+                            yield Static("", id=f"{side}-head", markup=False)
+                            yield GrowingText(id=f"{side}-answer", follow=False)
+            yield Panel(Grid(id="pin-grid"), title="Pinned", key="o", id="pins", classes="lower")
+            yield Panel(
+                Grid(id="cell-grid"),
+                Static("", id="cell-text", markup=False),
+                title="Table",
+                key="t",
+                id="table",
+                classes="lower",
+            )
 
     # -- projection -----------------------------------------------------------------------------------
 
     def project(self, source: Source | None, charts: bool) -> None:
         state = source.state if source is not None else None
-        job = last_job(state, "sweep") if state is not None else None
+        job, again = sweep_jobs(state) if state is not None else (None, None)
         if job is not None and job.spec and (job.job != self._form_job) and not self.touched:
             self._form_job = job.job
             self.query_one(SweepForm).show(job.spec)
         self._project_count(state, source)
-        self._project_progress(state, job)
-        self._read_rows(source, state, job)
-        self._project_table(job)
-        if charts:
-            self.query_one(Chart).show(plot(self.rows, self.outcome))
-            self.query_one("#chart", Panel).note(f"{self.outcome} over strength · c changes")
+        self._project_progress(state, job, again)
+        self.table = self._follow(self.table, source, job)
+        self.again = self._follow(self.again, source, again)
+        self.confirming = again if again is not None and again.live else None
+        self._project_board()
+        self._project_cell()
+        self._project_table()
+        if charts or self.query_one("#sweep-chart", Chart).plot is None:
+            self._project_chart()
 
     def _project_count(self, state: SessionState | None, source: Source | None) -> None:
         line = self.query_one("#sweep-count", Static)
@@ -134,7 +169,9 @@ class Sweep(BaseScreen):
             + (f" + controls: {controls}" if controls else ""),
         )
 
-    def _project_progress(self, state: SessionState | None, job: JobView | None) -> None:
+    def _project_progress(
+        self, state: SessionState | None, job: JobView | None, again: JobView | None
+    ) -> None:
         line = self.query_one("#sweep-progress", Static)
         if state is None or job is None:
             line.update(Content.styled("no sweep has been run in this session yet", "$lab-dim"))
@@ -159,54 +196,195 @@ class Sweep(BaseScreen):
             parts.append((f"  {job.error}", "$error"))
         if job.audit is not None and not job.audit.get("ok", True):
             parts.append((f"  ! audit: {job.audit.get('detail', 'not clean')}", "bold $error"))
+        if again is not None and again.live:
+            parts.append((f"  confirming {again.cells}/{again.plan.get('cells') or '?'}", "$accent"))
         line.update(Content.assemble(*parts))
 
-    def _read_rows(self, source: Source | None, state: SessionState | None, job: JobView | None) -> None:
-        """Fetch the table when it has grown, or shrunk as in a replay; one request at a time."""
-        if source is None or state is None or job is None:
-            self.rows, self._read = [], None
+    def _follow(
+        self, table: SweepTable | None, source: Source | None, job: JobView | None
+    ) -> SweepTable | None:
+        """The table of a job, read anew when it has grown, or shrunk as in a replay; one reading at a time."""
+        name = table_of(job) if job is not None else ""
+        view = source.state.tables.get(name) if source is not None else None
+        if source is None or job is None or view is None:
+            return None
+        if table is None or table.source is not source or table.name != name:
+            table = SweepTable(source, name)
+        followed, wanted = table, (view.rows, self.metric, not job.live)
+        if followed.due(wanted):
+            self.app.do(lambda: followed.read(*wanted), lambda _: self.app.pump.changed(), group="table")
+        return followed
+
+    def _project_board(self) -> None:
+        reading = self.reading
+        places = reading.places if reading is not None else []
+        if self.place not in places:
+            self.place = places[0] if places else None
+        pins = tuple(self.pins)
+        key = (reading, self.place, pins)
+        if key != self._drawn:
+            self._drawn = key
+            self.board = board_of(reading, self.place, pins) if reading and self.place else Board()
+        self.query_one(Heatmap).show(self.board.map)
+        panel = self.query_one("#map", Panel)
+        if reading is None or self.place is None:
+            panel.note("empty")
             return
-        table = next((t for t in reversed(state.tables.values()) if t.job == job.job), None)
-        if table is None:
-            self.rows, self._read = [], None
+        where = "" if self.place[1] == "all" else f" on {self.place[1]}"
+        panel.note(LEGEND, f"{self.place[0]}{where}: effect on {reading.summary.metric}")
+
+    # -- the cell under the cursor --------------------------------------------------------------------
+
+    def _project_cell(self) -> None:
+        reading, cell = self.reading, self.cell
+        again = self.again.reading if self.again is not None else None
+        busy = self.confirming.cells if self.confirming is not None else None
+        told = (reading, cell, again, busy, self.asked_prompt, tuple(self.pins))
+        if told == self._told:
             return
-        key = (table.name, table.rows, id(source))
-        if key == self._read:
+        self._told = told
+        verdict = self.query_one("#verdict", Static)
+        verdict.display = cell is not None
+        if cell is not None:
+            verdict.update(self._verdict(cell))
+        self._project_answers(cell)
+        self._project_pins()
+
+    def _verdict(self, cell: Cell) -> Content:
+        """The cell's sentence, its confirmation's, and what stands beside it."""
+        reading = self.reading
+        head = f"{cell.point.site} {strength_text(cell.point)}: "
+        parts: list[str | tuple[str, str]] = [(head, "bold"), cell.sentence]
+        fresh = self.confirmed(cell)
+        if fresh is not None:
+            parts += ["\n", (CONFIRMED, "bold $accent"), fresh.sentence]
+        elif self.being_confirmed(cell):
+            parts += ["\n", (CONFIRMED, "bold $accent"), "on their way"]
+        if cell.absent:
+            parts += [
+                "\n",
+                (f"{cell.absent} of {cell.rows} rows have no value, or no zero row yet", "$lab-dim"),
+            ]
+        if reading is not None:
+            lines = [line for line in (zone_text(reading, cell), *beside(reading, cell)) if line]
+            parts += [part for line in lines for part in ("\n", (line, "$lab-dim"))]
+        return Content.assemble(*parts)
+
+    def _project_answers(self, cell: Cell | None) -> None:
+        """The cell's answers to one prompt, and beside them the zero row's."""
+        reading = self.reading
+        prompts = prompts_of(reading, cell) if reading is not None and cell is not None else []
+        answers: list[Answer] = []
+        asked = note = ""
+        if reading is not None and cell is not None and prompts:
+            texts = [reading.sheet.prompts[number] for number in prompts]
+            at = texts.index(self.asked_prompt) if self.asked_prompt in texts else 0
+            asked, note = texts[at], f"prompt {at + 1} of {len(texts)}"
+            answers = answers_of(reading, cell, prompts[at])
+        self.query_one("#sweep-asked", Static).update(Content.styled(asked.replace("\n", " "), "bold"))
+        panel = self.query_one("#texts", Panel)
+        panel.note(note, f"{cell.point.site} {strength_text(cell.point)}" if cell is not None else "")
+        metric = reading.summary.metric if reading is not None else ""
+        heads, sides = _sides(answers, metric)
+        for side in ("steered", "zero"):
+            self.query_one(f"#{side}-head", Static).update(Content.styled(heads[side], "$lab-dim"))
+            self.query_one(f"#{side}-answer", GrowingText).show(sides[side])
+
+    def _project_pins(self) -> None:
+        several = len(self.reading.places) > 1 if self.reading is not None else False
+        metric = self.reading.summary.metric if self.reading is not None else self.metric
+        heads = ["site", "strength", metric, "95% interval", "null", "p", "verdict", "fresh"]
+        rows = [(repr(key), self._pin(key)) for key in self.pins]
+        if several:
+            heads = ["direction", "where", *heads]
+            rows = [
+                (name, (key[0], key[2], *cells)) for (name, cells), key in zip(rows, self.pins, strict=True)
+            ]
+        self.query_one("#pin-grid", Grid).show(heads, rows)
+        self.query_one("#pins", Panel).note(f"{len(rows)}" if rows else "space on the map pins a cell")
+
+    def _pin(self, key: Key) -> tuple[Any, ...]:
+        """A pinned cell's numbers."""
+        cell = self.reading.find(key) if self.reading is not None else None
+        if cell is None:
+            return (key[1], f"α {float(key[3]):.3g}", *(right("·") for _ in range(4)), "not there", "")
+        fresh = self.confirmed(cell)
+        interval = (
+            f"[{cell.low:+.3g}, {cell.high:+.3g}]" if cell.low is not None and cell.high is not None else ""
+        )
+        return (
+            cell.point.site,
+            right(self.board.scale.label(cell)),
+            right(effect_text(cell)),
+            right(interval),
+            right(f"±{cell.null_bound:.3g}" if cell.null_bound is not None else ""),
+            right(f"{cell.p_family:.2g}" if cell.p_family is not None else ""),
+            cell.verdict + (", collapsed" if cell.collapsed else ""),
+            f"{effect_text(fresh)} {fresh.verdict}" if fresh is not None else "",
+        )
+
+    def _project_chart(self) -> None:
+        current = self.query_one(Heatmap).current
+        plot = curve_of(self.board, *current) if current is not None else None
+        self.query_one("#sweep-chart", Chart).show(plot)
+        metric = self.reading.summary.metric if self.reading is not None else self.metric
+        self.query_one("#chart", Panel).note(f"effect on {metric}" if plot is not None else "")
+
+    # -- table ----------------------------------------------------------------------------------------
+
+    def _project_table(self) -> None:
+        rows = self.table.rows if self.table is not None else []
+        if rows is self._listed:
             return
-        self._read = key
-
-        async def work() -> Page:
-            return await source.page(table.name, max(0, table.rows - MOST), table.rows)
-
-        def then(page: Page) -> None:
-            self.rows = [dict(zip(page.columns, row, strict=False)) for row in page.rows]
-            self.app.pump.changed()
-
-        self.app.do(work, then, group="table")
-
-    def _project_table(self, job: JobView | None) -> None:
+        self._listed = rows
         grid = self.query_one("#cell-grid", Grid)
-        columns = [c for c in COLUMNS if any(r.get(c) not in (None, "") for r in self.rows)] or list(COLUMNS)[
-            :5
-        ]
+        first = max(0, len(rows) - MOST)
+        shown = rows[first:]
+        columns = [c for c in COLUMNS if any(r.get(c) not in (None, "") for r in shown)] or list(COLUMNS)[:5]
         follow = not grid.has_focus
         changed = grid.show(
             [COLUMNS[c] for c in columns],
-            [(str(i), tuple(_cell(c, r.get(c), r) for c in columns)) for i, r in enumerate(self.rows)],
+            [(str(first + i), tuple(_cell(c, r.get(c), r) for c in columns)) for i, r in enumerate(shown)],
         )
-        if changed and follow and self.rows:
-            grid.move_cursor(row=len(self.rows) - 1, animate=False)
-        self.query_one("#table", Panel).note(f"{len(self.rows)} rows" if self.rows else "empty")
+        if changed and follow and rows:
+            grid.move_cursor(row=len(shown) - 1, animate=False)
+        note = f"the last {MOST} of {len(rows):,} rows" if first else f"{len(rows)} rows"
+        self.query_one("#table", Panel).note(note if rows else "empty")
         self._project_text()
 
     def _project_text(self) -> None:
         key = self.query_one("#cell-grid", Grid).current
-        text = (
-            str(self.rows[int(key)].get("text") or "")
-            if key is not None and int(key) < len(self.rows)
-            else ""
-        )
+        rows = self.table.rows if self.table is not None else []
+        text = str(rows[int(key)].get("text") or "") if key is not None and int(key) < len(rows) else ""
         self.query_one("#cell-text", Static).update(text.replace("\n", " ⏎ "))
+
+    # -- what the widgets say -------------------------------------------------------------------------
+
+    @on(Heatmap.Moved)
+    def _cell_moved(self) -> None:
+        self._project_cell()
+        if self.app.frozen:
+            self._project_chart()
+        else:
+            self.app.pump.changed()
+
+    @on(Heatmap.Picked)
+    def _cell_picked(self) -> None:
+        self.show_lower("texts")
+        self._project_cell()
+
+    @on(Heatmap.Pinned)
+    def _cell_pinned(self) -> None:
+        self.toggle_pin()
+        self._project_board()
+        self._project_cell()
+
+    @on(Grid.Picked, "#pin-grid")
+    def _pin_picked(self, message: Grid.Picked) -> None:
+        key = next((key for key in self.pins if repr(key) == message.key), None)
+        if key is not None:
+            self.go_to(key)
+            self._project_cell()
 
     @on(Grid.Moved, "#cell-grid")
     def _moved(self) -> None:
@@ -229,69 +407,32 @@ class Sweep(BaseScreen):
     def _submitted(self) -> None:
         self.focus_next()
 
-    # -- actions --------------------------------------------------------------------------------------
 
-    def action_run(self) -> None:
-        if not self.app.live:
-            self.app.say("a replay cannot run anything; attach to a kernel (1) first")
-            return
-        try:
-            spec = specs.to_dict(specs.load(self.copy_spec()))
-        except LabError as error:
-            self.app.say(str(error), bad=True)
-            return
-        self.touched = False
+def _sides(answers: list[Answer], metric: str) -> tuple[dict[str, str], dict[str, list[Content]]]:
+    """The heads and the texts of the steered answers and of the unsteered ones, differing words marked."""
+    steered: list[Content] = []
+    zero: list[Content] = []
+    for answer in answers:
+        seed = [Content.styled(f"── seed {answer.seed} ──", "$lab-dim")] if len(answers) > 1 else []
+        other = answer.zero_text
+        steered += [*seed, mark_words(answer.text, other) if other else Content(answer.text)]
+        if other is None:
+            zero += [*seed, Content.styled("the zero row of this prompt is not there yet", "$lab-dim")]
+        else:
+            zero += [*seed, mark_words(other, answer.text)]
+    heads = {"steered": "steered", "zero": "α = 0"}
+    if len(answers) == 1:
+        one = answers[0]
+        heads["steered"] += _numbers(metric, one.value, one.finish)
+        heads["zero"] += _numbers(metric, one.zero_value, one.zero_finish)
+    return heads, {"steered": steered, "zero": zero}
 
-        async def work(kernel: Kernel) -> Any:
-            return await kernel.request("submit", spec=spec, priority="batch")
 
-        self.ask(work, lambda _: self.app.say("queued"))
-
-    def _live_job(self) -> JobView | None:
-        source = self.app.source
-        job = last_job(source.state, "sweep") if source is not None else None
-        if job is None or not job.live:
-            self.app.say("no sweep is running")
-            return None
-        return job
-
-    def action_hold(self) -> None:
-        job = self._live_job()
-        if job is not None:
-            method = "job.resume" if job.status == "paused" else "job.pause"
-            self.ask(lambda kernel: kernel.request(method, job=job.job))
-
-    def action_stop(self) -> None:
-        job = self._live_job()
-        if job is not None:
-            self.ask(
-                lambda kernel: kernel.request("job.cancel", job=job.job),
-                lambda _: self.app.say("cancelled; committed cells stay"),
-            )
-
-    def action_cycle_outcome(self) -> None:
-        there = [o for o in OUTCOMES if any(isinstance(r.get(o), (int, float)) for r in self.rows)] or [
-            "words"
-        ]
-        at = there.index(self.outcome) if self.outcome in there else -1
-        self.outcome = there[(at + 1) % len(there)]
-        self.app.pump.now()
-        self.query_one(Chart).show(plot(self.rows, self.outcome))
-
-    # -- copying --------------------------------------------------------------------------------------
-
-    def copy_text(self) -> str:
-        """The table, tab between columns."""
-        if not self.rows:
-            return ""
-        columns = list(self.rows[0])
-        return "\n".join(
-            "\t".join("" if r.get(c) is None else str(r.get(c)) for c in columns)
-            for r in [dict(zip(columns, columns, strict=True)), *self.rows]
-        )
-
-    def copy_spec(self) -> dict[str, Any]:
-        return self.query_one(SweepForm).spec()
+def _numbers(metric: str, value: Any, finish: str) -> str:
+    shown = f"{value:.4g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+    parts = [f"{metric} {shown}"] if value is not None else []
+    parts += [ENDS.get(finish, finish)] if finish else []
+    return "".join(f" · {part}" for part in parts)
 
 
 def _cell(column: str, value: Any, row: dict[str, Any]) -> Any:
@@ -307,52 +448,3 @@ def _cell(column: str, value: Any, row: dict[str, Any]) -> Any:
         return right(str(value))
     text = str(value).replace("\n", " ")
     return text if len(text) <= 28 else text[:27] + "…"
-
-
-def plot(rows: Sequence[dict[str, Any]], outcome: str) -> Plot | None:
-    """Mean outcome over strength, one line a site (and direction where there are several); controls left out.
-
-    The zero row, which stands for every site, is the point at strength 0 of each line.
-    """
-    zero = [float(r[outcome]) for r in rows if r.get("control") == "zero" and _is_number(r.get(outcome))]
-    several = len({r.get("direction") for r in rows if not r.get("control")}) > 1
-    sums: dict[str, dict[float, list[float]]] = {}
-    for row in rows:
-        value, x = row.get(outcome), _alpha(row.get("strength"))
-        if row.get("control") or not _is_number(value) or x is None:
-            continue
-        label = f"{row.get('direction')} {row.get('site')}" if several else str(row.get("site"))
-        sums.setdefault(label, {}).setdefault(x, []).append(float(value))  # type: ignore[arg-type]
-    series = []
-    for label, points in sorted(sums.items(), key=lambda item: _natural(item[0])):
-        if zero and 0.0 not in points:
-            points[0.0] = zero
-        series.append(Series(label, tuple((x, sum(v) / len(v)) for x, v in sorted(points.items()))))
-    if not series:
-        return None
-    return Plot(
-        tuple(series[:6]), x_label="strength", log_y=outcome in ("perplexity", "kl") and _positive(series)
-    )
-
-
-def _natural(label: str) -> list[tuple[bool, int, str]]:
-    """An order in which llm.2 comes before llm.10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", label)]
-
-
-def _positive(series: Sequence[Series]) -> bool:
-    return all(y > 0 for s in series for _, y in s.points)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _alpha(value: object) -> float | None:
-    """The x of a row: its strength as it was written, whatever the unit."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    try:
-        return float(str(value).strip("%|").replace("-|", "-"))
-    except ValueError:
-        return None

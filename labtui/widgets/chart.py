@@ -11,7 +11,7 @@ import math
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from textual.content import Content
 from textual.widget import Widget
@@ -27,10 +27,15 @@ _SGR = re.compile(r"\x1b\[([0-9;]*)m")
 
 @dataclass(frozen=True)
 class Series:
-    """One line: ``points`` are (x, y) in data units; a point that is not finite is left out."""
+    """One line: ``points`` are (x, y) in data units; a point that is not finite is left out.
+
+    Without a label it is not in the legend. Symbol and style are those of its place among the lines, unless given.
+    """
 
     label: str
     points: tuple[tuple[float, float], ...]
+    symbol: str = ""
+    style: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,13 @@ def render(plot: Plot, width: int, height: int) -> Content:
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("charts are built on the main thread only")
     shown = [
-        Series(s.label, tuple(sorted(p for p in s.points if math.isfinite(p[0]) and math.isfinite(p[1]))))
+        replace(s, points=tuple(sorted(p for p in s.points if math.isfinite(p[0]) and math.isfinite(p[1]))))
         for s in plot.series[: len(STYLES)]
     ]
-    shown = [s for s in shown if s.points]
+    shown = [
+        replace(s, symbol=s.symbol or SYMBOLS[i], style=s.style or STYLES[i])
+        for i, s in enumerate(s for s in shown if s.points)
+    ]
     if not shown or width < 16 or height < 5:
         return Content("")
     legend = _legend(plot, shown, width)
@@ -62,8 +70,9 @@ def render(plot: Plot, width: int, height: int) -> Content:
 
 def _legend(plot: Plot, shown: Sequence[Series], width: int) -> Content:
     parts: list[Content | tuple[str, str] | str] = []
-    for index, series in enumerate(shown):
-        parts += [(f"{SYMBOLS[index]} ", STYLES[index]), f"{series.label}   "]
+    for series in shown:
+        if series.label:
+            parts += [(f"{series.symbol} ", series.style), f"{series.label}   "]
     left = Content.assemble(*parts)
     right = Content.styled(f"→ {plot.x_label}", "$lab-dim") if plot.x_label else Content("")
     gap = width - left.cell_length - right.cell_length
@@ -90,7 +99,7 @@ def _draw(plot: Plot, shown: Sequence[Series], width: int, height: int) -> list[
         for index, series in enumerate(shown):
             x = [p[0] for p in series.points]
             y = [_height(p[1], plot.log_y) for p in series.points]
-            symbol = "braille" if joined else SYMBOLS[index]
+            symbol = "braille" if joined else series.symbol
             pixel = plotext.pixel(_FIRST_CODE + index)
             figure.draw(figure.signal(x, y, marker=plotext.marker(symbol, pixel)).lines(joined))
     ticks = _ticks(min(ys), max(ys), max(2, height // 3))
@@ -101,7 +110,8 @@ def _draw(plot: Plot, shown: Sequence[Series], width: int, height: int) -> list[
     figure.ruler(0, 0).lim(xs[0] - span * 0.03, xs[-1] + span * 0.03)
     kept = _spread(xs, max(2, width // 8))
     figure.ruler(0, 0).ticks(kept, [_number(x) for x in kept])
-    return [_themed(line) for line in figure.build().string().rstrip("\n").split("\n")]
+    styles = [series.style for series in shown]
+    return [_themed(line, styles) for line in figure.build().string().rstrip("\n").split("\n")]
 
 
 def _height(y: float, log: bool) -> float:
@@ -135,8 +145,8 @@ def _spread(values: Sequence[float], count: int) -> list[float]:
     return [*kept, values[-1]]
 
 
-def _themed(line: str) -> Content:
-    """A line of plotext's output with its palette replaced by the theme's styles."""
+def _themed(line: str, styles: Sequence[str]) -> Content:
+    """A line of plotext's output with its palette replaced by the lines' styles."""
     parts: list[tuple[str, str]] = []
     style, at = "$lab-dim", 0
     for match in _SGR.finditer(line):
@@ -145,7 +155,7 @@ def _themed(line: str) -> Content:
         codes = match[1].split(";")
         if codes[:2] == ["38", "5"]:
             index = int(codes[2]) - _FIRST_CODE
-            style = STYLES[index] if 0 <= index < len(STYLES) else "$lab-dim"
+            style = styles[index] if 0 <= index < len(styles) else "$lab-dim"
         at = match.end()
     if at < len(line):
         parts.append((line[at:], style))

@@ -21,13 +21,15 @@ from labtui.actions import bindings
 
 
 class GrowingText(ScrollView, can_focus=True):
-    """Paragraphs, wrapped to the width. It follows the end only while it is not in focus."""
+    """Paragraphs, wrapped to the width. It follows the end only while it is not in focus; one that does not
+    ``follow`` begins at its first line whenever it shows another text."""
 
     BINDINGS = bindings("reader")
     ALLOW_SELECT = True
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, *, id: str, follow: bool = True) -> None:
         super().__init__(id=id)
+        self._follow = follow
         self.auto_links = False  # no text here has links, and looking for them took a third of the wrapping
         self._parts: list[tuple[Content, list[Strip]]] = []
         self._lines: list[Strip] = []
@@ -55,7 +57,8 @@ class GrowingText(ScrollView, can_focus=True):
         self._fit(self._blank(growing))
         if not self.has_focus:
             # Forced, since the bar may not be there yet; at once, or the frame is painted before it has moved.
-            self.scroll_to(y=self.max_scroll_y, animate=False, force=True, immediate=True)
+            end = self.max_scroll_y if self._follow else 0
+            self.scroll_to(y=end, animate=False, force=True, immediate=True)
 
     def _width(self) -> int:
         return self.scrollable_content_region.width

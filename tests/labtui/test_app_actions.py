@@ -19,6 +19,7 @@ from labtui.screens.steer import Steer
 from labtui.screens.sweep import Sweep
 from labtui.widgets.dialog import Confirm, Form, Menu
 from labtui.widgets.growing import GrowingText
+from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.help import HelpScreen, text
 from labtui.widgets.lists import Choices, Grid
 from labtui.widgets.prompt import Prompt
@@ -30,6 +31,7 @@ from tests.support.stories import kernel
 SERVED_BY: dict[str, tuple[type, ...]] = {
     "app": (LabApp,), "replay": (LabApp,), "home": (Home,), "steer": (Steer,), "sweep": (Sweep,),
     "shelf": (Shelf,), "sessions": (Sessions,), "list": (Choices, Grid, SiteTree), "reader": (Reader, GrowingText),
+    "heatmap": (Heatmap,),
     "prompt": (Prompt,), "dialog": (Form, Menu, HelpScreen), "question": (Confirm,),
 }  # fmt: skip
 SCREEN_CLASSES: dict[str, type[BaseScreen]] = {

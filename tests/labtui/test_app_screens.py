@@ -7,7 +7,7 @@ from textual.widgets import Input
 from labtui.projection import KernelCard
 from labtui.screens.home import TOY
 from labtui.screens.shelf import Shelf
-from labtui.screens.sweep import Sweep, plot
+from labtui.screens.sweep import Sweep
 from labtui.widgets.dialog import Confirm, Form
 from labtui.widgets.lists import Grid
 from labtui.widgets.prompt import Prompt
@@ -153,7 +153,7 @@ async def test_sweep_counts_live_and_runs(make_app) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         count = app.screen.query_one("#sweep-count")
-        assert "52 rows" in str(count.render())
+        assert "196 rows" in str(count.render())
         await pilot.press("i")
         app.screen.query_one("#sweep-strengths").focus()
         await pilot.press("end", *", x")
@@ -181,22 +181,6 @@ async def test_sweep_shows_the_table_and_pauses(make_app) -> None:
         await settled(pilot)
         assert app.screen.query_one("#sweep-prompts", Prompt).text == "What is a tide?"
         assert app.screen.query_one("#sweep-sites", Input).value == "llm.3"
-
-
-def test_plot_has_a_line_a_site_and_the_zero_row_in_each() -> None:
-    rows = [
-        {"control": "zero", "strength": 0.0, "words": 40, "site": "", "direction": ""},
-        {"control": "", "strength": 1.0, "words": 20, "site": "llm.2", "direction": "terse"},
-        {"control": "", "strength": 1.0, "words": 10, "site": "llm.4", "direction": "terse"},
-        {"control": "random", "strength": 1.0, "words": 99, "site": "llm.4", "direction": "random:1"},
-        {"control": "", "strength": 2.0, "words": None, "site": "llm.4", "direction": "terse"},
-    ]
-    made = plot(rows, "words")
-    assert made is not None
-    assert [(s.label, s.points) for s in made.series] == [
-        ("llm.2", ((0.0, 40.0), (1.0, 20.0))),
-        ("llm.4", ((0.0, 40.0), (1.0, 10.0))),
-    ]
 
 
 async def test_session_notes_tags_and_saving(make_app, tmp_path, monkeypatch) -> None:

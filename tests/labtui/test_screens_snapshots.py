@@ -6,6 +6,8 @@ import pytest
 
 from labtui.actions import SCREENS
 from labtui.projection import Link
+from tests.support import sweep_stories
+from tests.support.fake_kernel import FakeKernel
 from tests.support.stories import MOMENTS, kernel
 
 
@@ -27,6 +29,29 @@ SIZES = {"80x24": (80, 24), "200x60": (200, 60)}
 def test_screen(snap_compare, make_app, screen: str, moment: str, size: str) -> None:
     app = make_app(kernel(moment), first=screen)
     assert snap_compare(app, terminal_size=SIZES[size], run_before=settle)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("moment", ["empty", "filling", "done", "failed"])
+def test_sweep(snap_compare, make_app, moment: str, size: str) -> None:
+    """A sweep that can be judged; ``empty`` is a kernel on which none was run."""
+    made = FakeKernel().ready("terse") if moment == "empty" else sweep_stories.kernel(moment)
+    assert snap_compare(make_app(made, first="sweep"), terminal_size=SIZES[size], run_before=settle)
+
+
+@pytest.mark.parametrize("theme", ["lab-16", "lab-light"])
+def test_sweep_cell(snap_compare, make_app, theme: str) -> None:
+    """The cursor on a called cell, its texts below, in few colours and on a light ground."""
+    app = make_app(sweep_stories.kernel("done"), first="sweep", theme=theme)
+
+    async def move(pilot) -> None:
+        await settle(pilot)
+        await pilot.press("m", "j", "l", "l", "space", "enter")
+        await pilot.app.workers.wait_for_complete()
+        app.pump.now()
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=move)
 
 
 def test_link_lost(snap_compare, make_app) -> None:
