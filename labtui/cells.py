@@ -389,6 +389,11 @@ def effect_text(cell: Cell) -> str:
     return "" if cell.effect is None else f"{BOUNDS.get(cell.bound, '')}{cell.effect:+.3g}"
 
 
+def interval_text(cell: Cell) -> str:
+    """``[low, high]``; empty where there is none."""
+    return "" if cell.low is None or cell.high is None else f"[{cell.low:+.3g}, {cell.high:+.3g}]"
+
+
 def beside(reading: Reading, cell: Cell) -> list[str]:
     """Sentences of what stands beside a cell: the negated direction there, and asking for it in the prompt."""
     point = cell.point

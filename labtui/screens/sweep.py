@@ -21,13 +21,14 @@ from labtui.cells import (
     board_of,
     curve_of,
     effect_text,
+    interval_text,
     prompts_of,
     strength_text,
     zone_text,
 )
 from labtui.projection import Source, shape_of
 from labtui.screens.home import ago
-from labtui.screens.sweep_actions import CONFIRMED, SweepActions, sweep_jobs, table_of
+from labtui.screens.sweep_actions import SweepActions, sweep_jobs, table_of
 from labtui.widgets.arms import mark_words
 from labtui.widgets.chart import Chart
 from labtui.widgets.growing import GrowingText
@@ -253,13 +254,23 @@ class Sweep(SweepActions):
     def _verdict(self, cell: Cell) -> Content:
         """The cell's sentence, its confirmation's, and what stands beside it."""
         reading = self.reading
-        head = f"{cell.point.site} {strength_text(cell.point)}: "
-        parts: list[str | tuple[str, str]] = [(head, "bold"), cell.sentence]
+        parts: list[str | tuple[str, str]] = [(f"{cell.point.site} {strength_text(cell.point)}: ", "bold")]
         fresh = self.confirmed(cell)
-        if fresh is not None:
-            parts += ["\n", (CONFIRMED, "bold $accent"), fresh.sentence]
-        elif self.being_confirmed(cell):
-            parts += ["\n", (CONFIRMED, "bold $accent"), "on their way"]
+        if (
+            fresh is not None
+        ):  # both verdicts on the first line, since a small screen has no room for the rest
+            beside_it = f"{effect_text(fresh)} {interval_text(fresh)}".strip()
+            parts += [(f"{cell.verdict} · ", "bold"), (f"on fresh prompts {fresh.verdict}", "bold $accent")]
+            parts += [
+                (f" {beside_it}\n", "bold"),
+                cell.sentence,
+                "\n",
+                ("fresh: ", "$accent"),
+                fresh.sentence,
+            ]
+        else:
+            parts.append(cell.sentence)
+            parts += [("\nbeing confirmed on fresh prompts", "$accent")] if self.being_confirmed(cell) else []
         if cell.absent:
             parts += [
                 "\n",
@@ -309,14 +320,11 @@ class Sweep(SweepActions):
         if cell is None:
             return (key[1], f"α {float(key[3]):.3g}", *(right("·") for _ in range(4)), "not there", "")
         fresh = self.confirmed(cell)
-        interval = (
-            f"[{cell.low:+.3g}, {cell.high:+.3g}]" if cell.low is not None and cell.high is not None else ""
-        )
         return (
             cell.point.site,
             right(self.board.scale.label(cell)),
             right(effect_text(cell)),
-            right(interval),
+            right(interval_text(cell)),
             right(f"±{cell.null_bound:.3g}" if cell.null_bound is not None else ""),
             right(f"{cell.p_family:.2g}" if cell.p_family is not None else ""),
             cell.verdict + (", collapsed" if cell.collapsed else ""),

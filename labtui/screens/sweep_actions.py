@@ -39,7 +39,6 @@ LOWER = ("chart", "texts", "table", "pins")
 """Panels of which a small screen shows one at a time."""
 SUFFIX = "-confirmed"
 """What the table of a confirmation is called, after the sweep's own."""
-CONFIRMED = "on fresh prompts: "
 FRESH_SETS = ("bleed", "neutral")
 """Bundled sets that a confirmation takes its prompts from, in this order."""
 MOST_FRESH, LEAST_FRESH = 40, 20

@@ -257,7 +257,8 @@ async def test_z_confirms_on_fresh_prompts_and_the_verdict_stands_beside(make_ap
         fresh = screen.confirmed(cell)
         assert fresh is not None and fresh.prompts == 40 and fresh.verdict == "called"
         text = verdict(app).replace("\n", " ")
-        assert cell.sentence in text and f"on fresh prompts: {fresh.sentence}" in text
+        assert text.startswith("llm.2 8% · α 2 · norm 20: called · on fresh prompts called -20.7 [")
+        assert cell.sentence in text and f"fresh: {fresh.sentence}" in text
         pins = screen.query_one("#pin-grid", Grid)
         assert str(pins.get_row_at(0)[-1]).endswith("called")
         await pilot.press("z")
