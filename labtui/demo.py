@@ -13,6 +13,7 @@ from labtui import output
 
 if TYPE_CHECKING:
     from labtui.lab import Lab
+    from labtui.widgets.chart import Plot
 
 KERNEL, MODEL = "demo", "toy-qwen3"
 FILE = "labtui-demo.safetensors"
@@ -75,7 +76,6 @@ def headless(out: Path) -> Path:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """The mean over prompts of each point as a table, then words over strength as a chart."""
-    from labtui.screens.sweep import plot
     from labtui.widgets.chart import render
 
     points = means(rows)
@@ -88,6 +88,29 @@ def show(rows: list[dict[str, Any]]) -> None:
         width = min(100, shutil.get_terminal_size((80, 24)).columns)
         print("\nwords over strength (multiples of the stored direction), mean over prompts")
         print(render(drawn, width, 16).plain)
+
+
+def plot(rows: list[dict[str, Any]], outcome: str) -> Plot | None:
+    """Mean outcome over strength, one line a site; controls left out.
+
+    The zero row, which stands for every site, is the point at strength 0 of each line.
+    """
+    from labtui.cells import natural
+    from labtui.widgets.chart import Plot, Series
+
+    zero = _mean([row for row in rows if row.get("control") == "zero"], outcome)
+    groups: dict[str, dict[float, list[dict[str, Any]]]] = {}
+    for row in rows:
+        if not row.get("control") and isinstance(row.get("strength"), (int, float)):
+            line = groups.setdefault(str(row.get("site")), {})
+            line.setdefault(float(row["strength"]), []).append(row)
+    series = []
+    for site, line in sorted(groups.items(), key=lambda item: natural(item[0])):
+        found = {x: _mean(group, outcome) for x, group in line.items()}
+        points = {0.0: zero, **found}
+        known = tuple((x, y) for x, y in sorted(points.items()) if y is not None)
+        series.append(Series(site, known))
+    return Plot(tuple(series[:6]), "strength") if series else None
 
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
