@@ -10,7 +10,6 @@ from labtui_kernels import protocol
 from labtui_kernels.broker.jobs import BATCH, INTERACTIVE
 from labtui_kernels.broker.methods.registry import Params, method
 
-
 if TYPE_CHECKING:
     from labtui_kernels.broker.clients import Client
     from labtui_kernels.broker.server import Broker
