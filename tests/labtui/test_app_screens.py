@@ -153,7 +153,7 @@ async def test_sweep_counts_live_and_runs(make_app) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await settled(pilot)
         count = app.screen.query_one("#sweep-count")
-        assert "52 rows" in str(count.render())
+        assert "196 rows" in str(count.render())
         await pilot.press("i")
         app.screen.query_one("#sweep-strengths").focus()
         await pilot.press("end", *", x")
