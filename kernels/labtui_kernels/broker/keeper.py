@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PROGRESS_STEP = 0.1
 LOSS_WINDOW = 600.0
 LOSSES_IN_WINDOW = 8
+"""Losses of the worker within so many seconds, with nothing finished between, that count as a crash loop."""
 MAX_HALVINGS = 4
 
 
@@ -223,6 +224,8 @@ class Keeper:
         finally:
             if self.worker is not None:
                 self.worker.hold(False)
+        if kind == "cell.committed" or (kind == "job.finished" and data["status"] == "done"):
+            self._lost_at.clear()
         broker.spans.add(job or "", "journal.write", time.monotonic() - start, kind=kind)
 
     async def _finished(self, message: protocol.Finished) -> None:

@@ -15,6 +15,7 @@ from labtui.client import AsyncLab
 from labtui_artifacts import paths
 from labtui_artifacts.errors import LabError, Unreachable, UsageError
 from labtui_kernels.broker import daemon, registry
+from labtui_kernels.broker.keeper import LOSSES_IN_WINDOW
 from labtui_sessions.journal import FILE
 from tests.support import kernels
 
@@ -33,6 +34,19 @@ async def test_a_killed_worker_is_replaced_and_its_job_goes_on_from_its_cells(tm
     page = await lab.page("echo", 0, 10)
     pids = {row[page.columns.index("row")]: row[page.columns.index("pid")] for row in page.rows}
     assert pids["c0"] == first and pids["c2"] != first
+    await lab.close()
+
+
+async def test_a_worker_that_finishes_work_between_its_losses_is_replaced_each_time() -> None:
+    """Only losses without progress are a crash loop, however close together they are."""
+    kernels.start(limits={"retry_delays": [0.0, 0.0]})
+    lab = await kernels.ready()
+    for number in range(LOSSES_IN_WINDOW + 2):
+        assert (await kernels.finished(lab, await kernels.submit(lab, f"job {number}"))).status == "done"
+        kernels.kill((await lab.request("info"))["worker_pid"])
+        await kernels.until(lab, lambda n=number: len(lab.state.losses) > n, "the loss")
+    job = await kernels.submit(lab, "after all")
+    assert (await kernels.finished(lab, job)).status == "done"
     await lab.close()
 
 

@@ -214,7 +214,7 @@ def test_a_sweep_s_table_has_a_column_a_metric(steered: Lab) -> None:
     names = ["style:terse", "perplexity", "coherent", "fence-valid", "perturbation", "cosine:terse@llm.3"]
     spec = {
         "kind": "sweep", "prompts": ["Explain a mutex.", "Explain a lock."], "directions": ["terse"],
-        "sites": "llm.1", "strengths": [1, 2], "max_new_tokens": 6, "metrics": names,
+        "sites": "llm.1", "controls": {"zero": True}, "strengths": [1, 2], "max_new_tokens": 6, "metrics": names,
     }  # fmt: skip
     ctx, _ = steered.run(spec)
     lines = [line for cell in ctx.of("cell.committed") for line in cell["rows"]]
