@@ -126,7 +126,7 @@ def _sheet(columns: Mapping[str, Sequence[Any]]) -> Sheet:
     control, controls = _codes(columns["control"])
     strength = np.array([_number(v) for v in columns["strength"]], float)
     norm = np.array([_number(v) for v in columns.get("strength_abs", blank)], float)
-    size = np.where(np.isfinite(norm), norm, np.abs(strength))
+    size = np.abs(np.where(np.isfinite(norm), norm, strength))  # a strength below 0 has a norm below 0
     is_control = {name: control == code for code, name in enumerate(controls)}
     none = np.zeros(rows, bool)
     plain = is_control.get("", none) | is_control.get(None, none)

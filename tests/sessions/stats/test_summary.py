@@ -57,6 +57,16 @@ def test_effects_are_paired_by_prompt_and_seed_with_seeds_averaged() -> None:
     assert cell.value == pytest.approx((11 + 54) / 2) and cell.value_prompts == 2
 
 
+def test_a_strength_below_zero_has_the_null_of_its_size() -> None:
+    """A table has norm and % with the sign of the strength; a random direction has no side."""
+    rows = [
+        {**r, "strength": -2.0, "strength_abs": -20.0, "strength_pct": -2.0} if not r["control"] else r
+        for r in sweep()
+    ]
+    cell, other = only(rows), only(sweep())
+    assert (cell.null_rows, cell.null_bound, cell.verdict) == (20, other.null_bound, "called")
+
+
 def test_an_effect_is_called_and_says_so() -> None:
     cell = only(sweep())
     assert cell.effect == pytest.approx(-6.05) and cell.verdict == "called"
