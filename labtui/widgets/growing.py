@@ -28,7 +28,7 @@ class GrowingText(ScrollView, can_focus=True):
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
-        self.auto_links = False  # no text here has links, and looking for them took a third of the wrapping
+        self.auto_links = False  # no text here has links, and looking for them took half of the wrapping
         self._parts: list[tuple[Content, list[Strip]]] = []
         self._lines: list[Strip] = []
         self._wrapped_to = 0
