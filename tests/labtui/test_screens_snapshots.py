@@ -6,13 +6,14 @@ import pytest
 
 from labtui.actions import SCREENS
 from labtui.projection import Link
+from tests.support.settling import workers_done
 from tests.support.stories import MOMENTS, kernel
 
 
 async def settle(pilot) -> None:
     """Wait for what the screen asked for, twice, and paint it all with nothing in focus."""
     for _ in range(2):
-        await pilot.app.workers.wait_for_complete()
+        await workers_done(pilot.app)
         pilot.app.screen.set_focus(None)
         pilot.app.pump.now()
         await pilot.pause()
@@ -49,10 +50,10 @@ def test_over_steer(snap_compare, make_app, keys: list[str]) -> None:
     app = make_app(kernel("done"), first="steer")
 
     async def open_it(pilot) -> None:
-        await pilot.app.workers.wait_for_complete()
+        await workers_done(pilot.app)
         app.screen.set_focus(None)
         await pilot.press(*keys)
-        await pilot.app.workers.wait_for_complete()
+        await workers_done(pilot.app)
         app.pump.now()
         await pilot.pause()
 
