@@ -26,6 +26,7 @@ from labtui.widgets.prompt import Prompt
 from labtui.widgets.reader import Reader
 from labtui.widgets.sitetree import SiteTree
 from labtui_artifacts.errors import UsageError
+from tests.support.settling import workers_done
 from tests.support.stories import kernel
 
 SERVED_BY: dict[str, tuple[type, ...]] = {
@@ -95,7 +96,7 @@ async def test_every_action_of_a_screen_is_reachable_by_its_key(make_app, scope:
         monkeypatch.setattr(served, name, record)
     app = make_app(kernel("done"), first=scope)
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.app.workers.wait_for_complete()
+        await workers_done(pilot.app)
         for action in by_scope(scope):
             for key in action.keys:
                 app.screen.set_focus(None)

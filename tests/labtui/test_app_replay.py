@@ -13,6 +13,7 @@ from labtui.screens.draft import Draft
 from labtui_sessions.bundle import save
 from labtui_sessions.events import Event
 from tests.support.fake_kernel import FakeKernel, FakeLobby, direction_file
+from tests.support.settling import workers_done
 from tests.support.stories import kernel
 
 
@@ -34,7 +35,7 @@ class Log:
 
 async def settled(pilot) -> None:
     for _ in range(2):
-        await pilot.app.workers.wait_for_complete()
+        await workers_done(pilot.app)
         pilot.app.screen.set_focus(None)
         pilot.app.pump.now()
         await pilot.pause()

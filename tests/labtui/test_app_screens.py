@@ -13,13 +13,14 @@ from labtui.widgets.lists import Grid
 from labtui.widgets.prompt import Prompt
 from labtui_kernels import specs
 from tests.support.fake_kernel import FakeKernel, FakeLobby
+from tests.support.settling import workers_done
 from tests.support.stories import kernel
 
 SMALL = (80, 24)
 
 
 async def settled(pilot) -> None:
-    await pilot.app.workers.wait_for_complete()
+    await workers_done(pilot.app)
     pilot.app.pump.now()
     await pilot.pause()
 

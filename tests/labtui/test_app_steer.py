@@ -13,6 +13,7 @@ from labtui.widgets.tokens import Templated
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
 from tests.support.fake_kernel import SPEC, STEERED, FakeKernel
+from tests.support.settling import workers_done
 from tests.support.stories import kernel
 
 WIDE = (200, 60)
@@ -25,7 +26,7 @@ def steer(app) -> Steer:
 
 
 async def settled(pilot) -> None:
-    await pilot.app.workers.wait_for_complete()
+    await workers_done(pilot.app)
     pilot.app.pump.now()
     await pilot.pause()
 

@@ -22,6 +22,7 @@ from labtui_sessions.figures import available
 from labtui_sessions.log import tables_of
 from tests.support import sweep_stories
 from tests.support.fake_kernel import FakeKernel, FakeLobby
+from tests.support.settling import workers_done
 from tests.support.sweep_stories import kernel
 
 SMALL, LARGE = (80, 24), (200, 60)
@@ -44,7 +45,7 @@ class Log:
 async def settled(pilot) -> None:
     """Until what the screen asked for has been read and painted."""
     for _ in range(3):
-        await pilot.app.workers.wait_for_complete()
+        await workers_done(pilot.app)
         pilot.app.pump.now()
         await pilot.pause()
 

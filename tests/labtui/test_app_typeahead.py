@@ -8,6 +8,7 @@ from textual import events
 from labtui.app import LabApp
 from labtui.screens.steer import Steer
 from labtui.widgets.dialog import Form
+from tests.support.settling import workers_done
 from tests.support.stories import kernel
 
 WIDE = (200, 60)
@@ -23,7 +24,7 @@ async def burst(app: LabApp, pilot, text: str) -> None:
 
 async def settled(pilot) -> None:
     await pilot.pause()
-    await pilot.app.workers.wait_for_complete()
+    await workers_done(pilot.app)
     await pilot.pause()
 
 

@@ -8,13 +8,14 @@ from labtui.actions import SCREENS
 from labtui.projection import Link
 from tests.support import sweep_stories
 from tests.support.fake_kernel import FakeKernel
+from tests.support.settling import workers_done
 from tests.support.stories import MOMENTS, kernel
 
 
 async def settle(pilot) -> None:
     """Wait for what the screen asked for, twice, and paint it all with nothing in focus."""
     for _ in range(2):
-        await pilot.app.workers.wait_for_complete()
+        await workers_done(pilot.app)
         pilot.app.screen.set_focus(None)
         pilot.app.pump.now()
         await pilot.pause()
@@ -47,7 +48,7 @@ def test_sweep_cell(snap_compare, make_app, theme: str) -> None:
     async def move(pilot) -> None:
         await settle(pilot)
         await pilot.press("m", "j", "l", "l", "space", "enter")
-        await pilot.app.workers.wait_for_complete()
+        await workers_done(pilot.app)
         app.pump.now()
         await pilot.pause()
 
@@ -74,10 +75,10 @@ def test_over_steer(snap_compare, make_app, keys: list[str]) -> None:
     app = make_app(kernel("done"), first="steer")
 
     async def open_it(pilot) -> None:
-        await pilot.app.workers.wait_for_complete()
+        await workers_done(pilot.app)
         app.screen.set_focus(None)
         await pilot.press(*keys)
-        await pilot.app.workers.wait_for_complete()
+        await workers_done(pilot.app)
         app.pump.now()
         await pilot.pause()
 

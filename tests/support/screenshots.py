@@ -68,9 +68,11 @@ async def take(out: Path, edits: str, prompt: str) -> None:
 
 async def _painted(pilot: Pilot[None]) -> None:
     """Until all that the screen asked for has come and is painted, with nothing in focus."""
+    from tests.support.settling import workers_done
+
     for _ in range(3):
         await pilot.pause()
-        await pilot.app.workers.wait_for_complete()
+        await workers_done(pilot.app)
         pilot.app.screen.set_focus(None)
         pilot.app.pump.now()  # type: ignore[attr-defined]
         await pilot.pause(0.5)
