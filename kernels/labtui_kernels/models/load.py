@@ -85,6 +85,8 @@ def load(
         model.eval().requires_grad_(False)
         if quantize is not None:
             _try(checkpoint, model, quantize)
+        if target.type == "cpu":
+            _pack(model)
     return _loaded(checkpoint, model, tokenizer, target, quantize, fingerprint)
 
 
@@ -198,6 +200,12 @@ def _weights(checkpoint: Checkpoint, dtype: str, device: torch.device, quantize:
             f"{checkpoint.source.text}: {len(missing)} weights are missing in its files, such as {missing[0]}"
         )
     return model
+
+
+def _pack(model: Any) -> None:
+    from labtui_kernels.models.packing import pack_linears
+
+    pack_linears(model, memory.free_main_memory())
 
 
 def _try(checkpoint: Checkpoint, model: Any, quantize: str) -> None:
