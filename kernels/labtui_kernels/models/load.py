@@ -3,9 +3,9 @@
 Order of work: find it, check everything that headers tell (in under a second, before torch is imported),
 fingerprint the files, refuse what cannot fit, read the tokenizer, then the weights straight onto the device.
 
-``dtype="auto"`` means the checkpoint's own on CUDA and float32 on a CPU. On a CPU float32 is exact (a row's
-tokens do not depend on the rows beside it), and bfloat16 measured several times slower at batch 1 (a 0.5B
-model, two cores that have bfloat16 instructions). Ask for bfloat16 there to save memory.
+``dtype="auto"`` means the checkpoint's own on CUDA and float32 on a CPU, where float32 is exact: a row's tokens do not
+depend on the rows beside it. Ask for bfloat16 there to save memory and, on a processor that multiplies it, time: on a
+0.5B model, on cores that have AVX512_BF16, it took 0.57 times as long for one row and 0.53 for 32.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def pack_linears(model: nn.Module, free: int | None) -> int:
     ``free`` is what this process may still take, in bytes (None: not known, nothing is packed). Returns the bytes of
     the copies; 0 when there is no room, no such layer, or this torch or processor cannot.
     """
-    layers = [module for module in model.modules() if _packable(module)]
+    layers = [layer for layer in _plain_linears(model) if _packable(layer)]
     cost = sum(layer.weight.numel() * layer.weight.element_size() for layer in layers)
     if not layers or free is None or free < SPARE * cost or not _agrees(layers[0]):
         return 0
@@ -36,9 +36,8 @@ def pack_linears(model: nn.Module, free: int | None) -> int:
 
 def unpack_linears(model: nn.Module) -> None:
     """Give every packed layer its own forward back, and free the copies."""
-    for module in model.modules():
-        if type(module) is nn.Linear:
-            module.__dict__.pop("forward", None)
+    for layer in _plain_linears(model):
+        layer.__dict__.pop("forward", None)
 
 
 def _agrees(layer: nn.Linear) -> bool:
@@ -55,11 +54,14 @@ def _agrees(layer: nn.Linear) -> bool:
     return bool((packed - plain).float().norm() <= tolerance * plain.float().norm())
 
 
-def _packable(module: nn.Module) -> bool:
-    """A plain linear layer (no subclass: those multiply in their own way) that oneDNN takes as it is."""
-    if type(module) is not nn.Linear or module.weight.device.type != "cpu":
-        return False
-    return module.weight.numel() >= LEAST_VALUES and _supported(module.weight.dtype)
+def _plain_linears(model: nn.Module) -> list[nn.Linear]:
+    """Linear layers, no subclasses: those multiply in ways of their own."""
+    return [module for module in model.modules() if type(module) is nn.Linear]
+
+
+def _packable(layer: nn.Linear) -> bool:
+    weight = layer.weight
+    return weight.device.type == "cpu" and weight.numel() >= LEAST_VALUES and _supported(weight.dtype)
 
 
 def _supported(dtype: torch.dtype) -> bool:
