@@ -202,6 +202,11 @@ class SlotCache(Cache):
     def aim_span(self, lanes: int, start: int, stop: int) -> None:
         """The next pass processes positions [start, stop) of the first ``lanes`` lanes."""
         self.write.aim(lanes, start, stop, None)
+        for layer in self.slot_layers:
+            if (
+                isinstance(layer, RecurrentSlots) and layer.conv is not None
+            ):  # a copied beginning to go on from
+                layer.lend()
 
     def aim_step(self, positions: torch.Tensor, last: int) -> None:
         """The next pass processes ``positions[i]`` in lane i; ``last`` is the largest of them.

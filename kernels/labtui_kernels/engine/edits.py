@@ -99,16 +99,16 @@ class RowEdits:
         coefficients = np.concatenate([known_values, np.asarray(values, dtype=np.float32)])
         return coefficients, bool(known.any()) or any(applied)
 
-    def prompt_signature(self) -> tuple[object, ...]:
-        """Equal for two rows only if their edits do the same to a prompt of the same ids.
+    def prompt_signature(self, length: int) -> tuple[object, ...]:
+        """Equal for two rows only if their edits do the same to the same first ``length`` prompt tokens.
 
         An edit of strength 0 counts: a control row goes through the same motions as the rows it controls.
         """
         parts = []
         for index, (edit, mask) in enumerate(zip(self.row.edits, self.masks, strict=True)):
-            if mask.any():
+            if mask[:length].any():
                 held = (edit.vectors.data_ptr(), edit.vectors.shape, edit.vectors.stride())
-                parts.append((edit.site, edit.op, held, self.strength(index, 0), mask.tobytes()))
+                parts.append((edit.site, edit.op, held, self.strength(index, 0), mask[:length].tobytes()))
         return tuple(parts)
 
 

@@ -12,6 +12,7 @@ from .cache import SlotCache
 from .edits import RowEdits, Stages
 from .forward import Forward
 from .hooks import Context
+from .sharing import signature, trunk_length
 from .tracks import Lane, Track
 
 _LOOKAHEAD = 4  # waiting rows looked at for each free slot
@@ -36,6 +37,9 @@ class Group:
     Padding is exact for attention: nothing reaches back from it. In hybrid families it would run into the
     recurrent state, so there a group holds prompts of one length only; and their chunks are whole multiples
     of 64 tokens, the span over which those blocks work internally, so that chunks give what one pass gives.
+
+    With ``trunk``, a group of the beginnings that entries share, that one is processed first; entry i goes on from a copy
+    of its line ``branches[i]``.
     """
 
     entries: list[Entry]
@@ -45,6 +49,8 @@ class Group:
     length: int
     position: int = 0
     serves: dict[tuple[int, bool], int] = field(default_factory=dict)
+    trunk: Group | None = None
+    branches: list[int] = field(default_factory=list)
 
     def tracks(self) -> list[Track]:
         return [track for track, _ in self.takers]
@@ -60,6 +66,10 @@ class Group:
 
     def advance(self, forward: Forward) -> bool:
         """Process one chunk; True when the group is done."""
+        if self.trunk is not None:
+            if self.trunk.advance(forward):
+                self._branch(self.trunk)
+            return False
         start, stop = self.position, min(self.length, self.position + self._width(forward))
         device = forward.device
         ids = torch.zeros(len(self.entries), stop - start, dtype=torch.long)
@@ -76,6 +86,11 @@ class Group:
                 entry.hidden = hidden[line, len(entry.ids) - 1 - start]
         self.position = stop
         return stop == self.length
+
+    def _branch(self, trunk: Group) -> None:
+        for line, source in enumerate(self.branches):
+            self.cache.take(line, trunk.cache, source, trunk.length)
+        self.position, self.trunk = trunk.length, None
 
     def last_hidden(self) -> torch.Tensor:
         """Normed hidden states of the prompts' last tokens, [entries, d]."""
@@ -95,26 +110,27 @@ def form_group(waiting: deque[Track], free: int, forward: Forward, alone: bool) 
     if not waiting or (waiting[0].lanes > free and not alone):
         return None
     free = max(free, waiting[0].lanes)
-    known: dict[object, int] = {}
-    entries: list[Entry] = []
+    candidates = list(islice(waiting, _LOOKAHEAD * free))
+    trunk = trunk_length(candidates, multiple=64 if forward.hybrid else 1) if free > 1 else 0
+    load = _Load(forward, trunk, candidates[0])
     takers: list[tuple[Track, list[int]]] = []
-    first = len(waiting[0].ids)
-    for track in list(islice(waiting, _LOOKAHEAD * free)):
+    for track in candidates:
         if track.lanes > free:
             break
-        wanted = [_signature(track, shadow=lane.shadow) for lane in track.as_lanes()]
-        fresh = [signature for signature in dict.fromkeys(wanted) if signature not in known]
-        if takers and fresh and not _fits(track, len(fresh), entries, first, forward):
-            continue
-        for lane, signature in zip(track.as_lanes(), wanted, strict=True):
-            if signature not in known:
-                known[signature] = len(entries)
-                edits = None if lane.shadow else track.edits
-                entries.append(Entry(track.ids, edits))
-        takers.append((track, [known[signature] for signature in wanted]))
-        free -= track.lanes
+        indices = load.take(track, must=not takers)
+        if indices is not None:
+            takers.append((track, indices))
+            free -= track.lanes
     for track, _ in takers:
         waiting.remove(track)
+    group = _group(forward, load.entries, takers)
+    if trunk:
+        group.trunk = _group(forward, load.trunks, [])
+        group.branches = load.branches
+    return group
+
+
+def _group(forward: Forward, entries: list[Entry], takers: list[tuple[Track, list[int]]]) -> Group:
     length = max(len(entry.ids) for entry in entries)
     group = Group(
         entries=entries,
@@ -129,18 +145,45 @@ def form_group(waiting: deque[Track], free: int, forward: Forward, alone: bool) 
     return group
 
 
-def _signature(track: Track, shadow: bool) -> object:
-    """Equal for lanes whose prompts leave the same cache behind."""
-    if track.tokens and not shadow and track.edits is not None:
-        return id(track)  # interrupted in mid-answer: what it generated was edited in its own way
-    if shadow or track.edits is None:
-        return (track.ids, ())
-    return (track.ids, track.edits.prompt_signature())
+class _Load:
+    """The prompts that go into one group, each once, and the beginnings that they share."""
 
+    def __init__(self, forward: Forward, trunk: int, first: Track) -> None:
+        self._forward, self._trunk, self._first = forward, trunk, first.ids
+        self.entries: list[Entry] = []
+        self.trunks: list[Entry] = []
+        self.branches: list[int] = []
+        self._known: dict[object, int] = {}
+        self._roots: dict[object, int] = {}
 
-def _fits(track: Track, more: int, entries: list[Entry], first: int, forward: Forward) -> bool:
-    lengths = [len(entry.ids) for entry in entries] + [len(track.ids)] * more
-    if forward.hybrid:
-        return len(track.ids) == first and len(lengths) * first <= forward.pace.tokens
-    padded = max(lengths) * len(lengths)
-    return padded <= max(forward.pace.tokens, first) and padded <= _WASTE * sum(lengths)
+    def take(self, track: Track, must: bool) -> list[int] | None:
+        """The entries that serve the row's lanes; None, and nothing taken, when it does not fit beside the others."""
+        trunk = self._trunk
+        if trunk and not (len(track.ids) > trunk and track.ids[:trunk] == self._first[:trunk]):
+            return None
+        lanes = track.as_lanes()
+        wanted = [signature(track, lane.shadow, len(track.ids)) for lane in lanes]
+        fresh = {mark: lane for mark, lane in zip(wanted, lanes, strict=True) if mark not in self._known}
+        if fresh and not must and not self._fits(track, len(fresh)):
+            return None
+        for mark, lane in fresh.items():
+            self._known[mark] = len(self.entries)
+            edits = None if lane.shadow else track.edits
+            self.entries.append(Entry(track.ids, edits))
+            if trunk:
+                root = signature(track, lane.shadow, trunk)
+                if root not in self._roots:
+                    self._roots[root] = len(self.trunks)
+                    self.trunks.append(Entry(track.ids[:trunk], edits))
+                self.branches.append(self._roots[root])
+        return [self._known[mark] for mark in wanted]
+
+    def _fits(self, track: Track, more: int) -> bool:
+        """Whether ``more`` entries of the row's length keep the group within a chunk, with little padding."""
+        room, first = self._forward.pace.tokens, len(self._first) - self._trunk
+        lengths = [len(entry.ids) - self._trunk for entry in self.entries]
+        lengths += [len(track.ids) - self._trunk] * more
+        if self._forward.hybrid:
+            return lengths[-1] == first and len(lengths) * first <= room
+        padded = max(lengths) * len(lengths)
+        return padded <= max(room, first) and padded <= _WASTE * sum(lengths)
