@@ -17,6 +17,8 @@ import torch
 from labtui_kernels.engine import Edit, Engine, Prompt, Row
 from labtui_kernels.lang.sites import Site
 from labtui_kernels.models.load import LoadedModel, load
+from labtui_kernels.models.memory import free_main_memory
+from labtui_kernels.models.packing import pack_linears, unpack_linears
 
 BATCHES = (1, 8, 32, 64)
 
@@ -103,11 +105,13 @@ def best(
 
 
 def decoding(name: str, loaded: LoadedModel, new: int, repeats: int) -> list[dict[str, object]]:
-    """Tokens a second by number of rows, against generate and against the bare loop."""
+    """Tokens a second by number of rows, against generate on the model as transformers has it, and the bare loop."""
+    unpack_linears(loaded.model)
+    alone = best({"one": lambda: one_by_one(loaded, 4, new)}, repeats, max)["one"]
+    pack_linears(loaded.model, free_main_memory())
     engine = Engine(loaded)
     batched(engine, 2, 2)
     lines: list[dict[str, object]] = []
-    alone = best({"one": lambda: one_by_one(loaded, 4, new)}, repeats, max)["one"]
     for count in BATCHES:
         speeds = best(
             {

@@ -48,7 +48,9 @@ def load(link: BrokerLink, watch: Watch) -> Loop:
 
     from labtui_artifacts.store import Store
     from labtui_kernels.models.load import load as load_model
+    from labtui_kernels.models.threads import settle_threads
 
+    settle_threads()
     loaded = load_model(
         message.source,
         dtype=message.dtype,
