@@ -78,7 +78,7 @@ def generate(loaded: LoadedModel, rows: list[Row]) -> tuple[float, list[list[int
     ids = torch.tensor([[0] * pad + list(row.ids) for pad, row in zip(pads, rows, strict=True)])
     mask = torch.tensor([[0] * pad + [1] * len(row.ids) for pad, row in zip(pads, rows, strict=True)])
     (edit,) = rows[0].edits
-    shift = edit.strength * edit.vectors.sum(0)
+    shift = (edit.strength * edit.vectors.sum(0)).to(loaded.model.dtype)
 
     def steer(_module: torch.nn.Module, _args: object, out: Any) -> Any:
         return (out[0] + shift, *out[1:]) if isinstance(out, tuple) else out + shift
