@@ -20,7 +20,8 @@ def look() -> dict[str, Any]:
     torch = _load("torch", found)
     if torch is None:
         return found
-    found["threads"] = torch.get_num_threads()
+    found["threads"] = importlib.import_module("labtui_kernels.models.threads").settle_threads()
+    found["bfloat16"] = importlib.import_module("labtui_kernels.models.packing").multiplies(torch.bfloat16)
     found["cuda"] = torch.version.cuda
     found["gpus"] = _gpus(torch, found)
     _load("transformers", found)

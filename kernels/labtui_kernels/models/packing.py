@@ -61,10 +61,11 @@ def _plain_linears(model: nn.Module) -> list[nn.Linear]:
 
 def _packable(layer: nn.Linear) -> bool:
     weight = layer.weight
-    return weight.device.type == "cpu" and weight.numel() >= LEAST_VALUES and _supported(weight.dtype)
+    return weight.device.type == "cpu" and weight.numel() >= LEAST_VALUES and multiplies(weight.dtype)
 
 
-def _supported(dtype: torch.dtype) -> bool:
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether oneDNN takes weights of that dtype here; bfloat16 only where the processor has instructions for it."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return False
     if dtype == torch.bfloat16:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from labtui_kernels.models.packing import LEAST_VALUES, pack_linears, unpack_linears
 
@@ -60,9 +60,12 @@ def test_subclasses_small_layers_and_float16_are_left_alone() -> None:
 
 
 def test_hooks_on_a_packed_layer_are_called_and_unpacking_restores_it() -> None:
+    def blank(_module: nn.Module, _args: object, out: Tensor) -> Tensor:
+        return torch.zeros_like(out)
+
     model = layers(torch.float32)
     pack_linears(model, PLENTY)
-    model[0].register_forward_hook(lambda _module, _args, out: torch.zeros_like(out))
+    model[0].register_forward_hook(blank)
     with torch.inference_mode():
         assert torch.equal(model[:1](torch.randn(2, 768)), torch.zeros(2, 512))
     unpack_linears(model)
