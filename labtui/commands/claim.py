@@ -5,7 +5,6 @@ A claim is a metric, a comparison, a threshold and a query over sessions. Its st
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ def command() -> None:
 @click.option("--site", default="", help="Only cells of this site, as the table shows it: llm.14.")
 @click.option("--where", default="", help="Only cells of these positions.")
 @click.option("--strength", default="", help="Only cells of this strength: 2.0, 8% or |39|.")
-@click.option("--model", default="", help="Only sessions whose model has this name.")
+@click.option("--model", default="", help="Only rows that a model of this name made.")
 @click.option("--table", default="", help="Only tables of this name.")
 @click.option("--title", default="", help="Only sessions whose title has this in it.")
 @click.option("--tag", default="", help="Only sessions with this tag.")
@@ -63,14 +62,14 @@ def add(
 ) -> None:
     """Add the claim TEXT. Sessions begun before now count as exploratory: they never decide it."""
     from labtui_sessions import ledger
-    from labtui_sessions.claims import Claim, Query
+    from labtui_sessions.claims import Claim, Query, named
 
     if (greater is None) == (less is None):
         raise UsageError("claim add: say --greater X or --less X, one of them")
     threshold = greater if greater is not None else less
     assert threshold is not None
     claim = Claim(
-        name=name if name is not None else _name(text),
+        name=name if name is not None else named(text),
         text=text,
         metric=metric,
         of=of,
@@ -126,16 +125,19 @@ def list_claims(as_json: bool) -> None:
 def check(names: tuple[str, ...], sessions: tuple[str, ...], as_json: bool) -> None:
     """The status of the claims (default: all), and which sessions decide it."""
     from labtui_sessions import ledger
+    from labtui_sessions.claims import UNCORRECTED
 
     claims, damaged = ([ledger.get(name) for name in names], {}) if names else ledger.everything()
     found, unread = ledger.check_all(claims, sessions or None)
     if as_json:
         documents = [_checked(one) for one in found]
-        output.emit_json({"claims": documents, "problems": {**damaged, **unread}})
+        output.emit_json({"claims": documents, "problems": {**damaged, **unread}, "note": UNCORRECTED})
     else:
         for one in found:
             _print(one)
-        if not found:
+        if found:
+            output.note(UNCORRECTED)
+        else:
             output.note("the ledger is empty: `labtui claim add` makes a claim")
         _say({**damaged, **unread})
     if damaged:
@@ -162,7 +164,9 @@ def _print(one: Checked) -> None:
     print(f"  {output.clean(claim.formula)} (made {_when(claim.created)}{refines})")
     rows = [row for evidence in one.evidence for row in _rows(evidence)]
     if rows:
-        output.table(rows, ["session", "role", "site", "strength", "estimate", "interval", "prompts", "says"])
+        output.table(
+            rows, ["session", "role", "model", "site", "strength", "estimate", "interval", "prompts", "says"]
+        )
     print()
 
 
@@ -171,6 +175,7 @@ def _rows(evidence: Evidence) -> list[dict[str, Any]]:
         {
             "session": evidence.session,
             "role": evidence.role,
+            "model": found.model,
             "site": found.site,
             "strength": found.strength,
             "estimate": found.estimate,
@@ -205,12 +210,6 @@ def _checked(one: Checked) -> dict[str, Any]:
         "sentence": one.sentence,
         "evidence": msgspec.to_builtins(one.evidence),
     }
-
-
-def _name(text: str) -> str:
-    """A name from the first words of the text."""
-    words = re.findall(r"[a-z0-9]+", text.lower())[:6]
-    return "-".join(words)[:60] or "claim"
 
 
 def _when(t: float) -> str:

@@ -46,7 +46,8 @@ def studied(
                    "words": 30 + p + effect + spread * (p % 3 - 1)}  # fmt: skip
         table.add("j", f"z{p}", [zero])
         table.add("j", f"s{p}", [steered])
-    return Studied(id=name, created=t, tables={"sweep": table}, model="toy-qwen3", **more)
+    made_by = {"sweep": [("toy-qwen3", "w1")] * table.rows}
+    return Studied(id=name, created=t, tables={"sweep": table}, **{"made_by": made_by, **more})
 
 
 def test_confirmed_refuted_and_open() -> None:
@@ -126,6 +127,28 @@ def test_every_cell_that_a_query_finds_must_hold() -> None:
     assert check(claim(), [session]).status == "confirmed"
     wide = check(claim(query=Query(direction="terse")), [session])
     assert wide.status == "open" and wide.evidence[0].cells == 2
+
+
+def test_rows_are_judged_by_the_model_that_made_them() -> None:
+    """Half of a table is another model's: each model's rows are held against the claim apart."""
+    both = studied("a", -5)
+    table = both.tables["sweep"]
+    for row in [table.row(i) for i in range(table.rows)]:
+        words = row["words"] + (10 if not row["control"] else 0)
+        table.add("k", f"more{row['prompt']}{row['control']}", [{**row, "words": words}])
+    both.made_by = {"sweep": [("toy-qwen3", "w1")] * 40 + [("other", "w2")] * 40}
+    for model, status in (("toy-qwen3", "confirmed"), ("other", "refuted"), ("", "open"), ("third", "open")):
+        found = check(claim(query=Query(model=model)), [both])
+        assert found.status == status, model
+    assert [f.model for f in check(claim(query=Query()), [both]).evidence[0].found] == ["toy-qwen3", "other"]
+
+
+def test_models_of_one_name_and_other_weights_are_not_pooled() -> None:
+    session = studied("a", -5)
+    session.made_by = {"sweep": [("toy-qwen3", "w1")] * 20 + [("toy-qwen3", "w2")] * 20}
+    found = check(claim(), [session])
+    assert found.status == "open" and found.evidence[0].cells == 2
+    assert {f.reason for f in found.evidence[0].found} == {"10 prompts, under 20 it is descriptive"}
 
 
 @given(st.floats(-20, 20), st.floats(-20, 20))
@@ -246,6 +269,7 @@ def test_a_claim_from_conjecture_to_status(home: Path) -> None:
     assert after["evidence"][1]["found"][0]["high"] < -5
     text = labtui(home, "claim", "check").stdout
     assert "confirmed by 1 of 1 session since it was made; 1 older session exploratory" in text
+    assert "nothing is corrected for how many claims" in labtui(home, "claim", "check").stderr
     assert "s-new" in text and "effect on words < -5 where direction terse, site llm.2, strength 12%" in text
     only = as_json(home, "claim", "check", "--session", "s-old")["claims"][0]
     assert only["status"] == "open"

@@ -313,6 +313,8 @@ class FakeKernel:
 class FakeLobby:
     """A machine with the kernels and sessions that a test puts there."""
 
+    via: str | None = None
+
     def __init__(
         self, kernels: list[KernelCard] | None = None, sessions: list[SessionCard] | None = None
     ) -> None:
