@@ -106,7 +106,9 @@ class Claims(BaseScreen):
         board = self.board
         if board is None:
             return ""
-        facts = [f"{len(board.claims)} on {self.place}", f"checked {when(board.at)}"]
+        facts = [f"{len(board.claims) or 'none'} on {self.place}"]
+        if board.claims:
+            facts.append(f"checked {when(board.at)}")
         if board.problems:
             facts.append(f"! {len(board.problems)} not read")
         return " · ".join(facts)

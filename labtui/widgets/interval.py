@@ -44,11 +44,12 @@ def draw(
         return "".join(line)
     first, last = axis.column(low, width), axis.column(high, width)
     # Cells are coarse: an interval that lies beside the threshold is not drawn onto it.
-    if high < threshold and last >= at:
-        last = at - 1
-    if low > threshold and first <= at:
-        first = at + 1
-    first, last = max(0, min(first, last)), min(width - 1, max(first, last))
+    if high < threshold:
+        at = max(1, at)
+        first, last = min(first, at - 1), min(last, at - 1)
+    if low > threshold:
+        at = min(width - 2, at)
+        first, last = max(first, at + 1), max(last, at + 1)
     line[first : last + 1] = "─" * (last - first + 1)
     if last > first:
         line[first], line[last] = "├", "┤"

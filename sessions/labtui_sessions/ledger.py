@@ -20,7 +20,6 @@ from labtui_artifacts.files import sync_folder, write_atomically
 from labtui_artifacts.header import open_regular
 
 from .bundle import Bundle
-from .claims import MAX_SHOWN as MAX_CELLS
 from .claims import Checked, Claim, Evidence, Model, Studied, check, validate, wants
 from .home import Listed, describe, describe_bundle, listing, open_session
 from .journal import JournalReader
@@ -158,10 +157,10 @@ def board() -> Board:
     checked, unread = check_all(claims)
     for one in checked:
         one.evidence = _shown(one.evidence)
-    cells = sum(len(evidence.found) for one in checked for evidence in one.evidence)
-    most = max(1, MAX_FOUND * MAX_CELLS // max(cells, 1)) if cells > MAX_FOUND else MAX_CELLS
-    for evidence in (evidence for one in checked for evidence in one.evidence):
-        del evidence.found[most:]
+    shown = [evidence for one in checked for evidence in one.evidence]
+    if sum(len(evidence.found) for evidence in shown) > MAX_FOUND:
+        for evidence in shown:
+            del evidence.found[max(1, MAX_FOUND // len(shown)) :]
     return Board(claims=checked, problems={**damaged, **unread}, at=time.time())
 
 

@@ -236,6 +236,44 @@ def test_damaged_files_are_one_line_each_and_hide_no_other() -> None:
     ledger.remove("cut")
 
 
+# -- the board ----------------------------------------------------------------------------------------
+
+
+def two_models(folder: Path) -> None:
+    """The sweep of a session, and its first half again after another model was loaded."""
+    write_sweep(folder, t=NOW + 60)
+    with Journal.open(folder) as journal:
+        rows = [row for event in journal.read(1) for row in event.data.get("rows", ())]
+        journal.append("model.ready", {"info": {"name": "other", "weight_hash": "w9"}})
+        for number, row in enumerate(rows[: len(rows) // 2]):
+            cell = {"job": "j2", "cell": f"c{number}", "table": "sweep", "rows": [row]}
+            journal.append("cell.committed", cell)
+
+
+def test_a_session_is_studied_with_the_model_that_was_loaded_at_each_row() -> None:
+    two_models(paths.sessions() / "s")
+    ledger.add(claim(metric="tokens", query=Query(model="other")))
+    ledger.add(claim("all", metric="tokens", query=Query()))
+    found = ledger.board()
+    assert found.problems == {}
+    assert {f.model for f in found.claims[1].evidence[0].found} == {"other"}
+    assert {f.model for f in found.claims[0].evidence[0].found} == {"other", "toy-qwen3"}
+
+
+def test_a_board_is_bounded_and_keeps_what_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MAX_EVIDENCE", 2)
+    monkeypatch.setattr(ledger, "MAX_FOUND", 2)
+    for number in range(3):
+        write_sweep(paths.sessions() / f"s{number}", t=NOW + (60 if number == 0 else -60 - number))
+    ledger.add(claim(query=Query(direction="terse", site="llm.2")))
+    (one,) = ledger.board().claims
+    assert [e.session for e in one.evidence] == [
+        "s1",
+        "s0",
+    ]  # the one that counts, and the newest of the others
+    assert all(len(e.found) == 1 < e.cells for e in one.evidence)
+
+
 # -- the command --------------------------------------------------------------------------------------
 
 

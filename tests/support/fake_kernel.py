@@ -128,7 +128,8 @@ class FakeKernel:
         self.events: list[Event] = []
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[str, Any] = {
-            "tokens": {"pieces": PIECES, "content": CONTENT, "ids": [], "text": ""}
+            "tokens": {"pieces": PIECES, "content": CONTENT, "ids": [], "text": ""},
+            "claim.board": {"claims": [], "problems": {}, "at": T0},
         }
         self.retried = 0
         self.closed = False
