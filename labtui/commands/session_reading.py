@@ -31,7 +31,7 @@ SHOWN_CELLS = 4
 def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) -> None:
     """What SESSION holds: model, jobs, rows, tables, the effects in its sweeps, notes."""
     from labtui import fetching
-    from labtui_sessions import findings
+    from labtui_sessions import findings, lenses
     from labtui_sessions.log import state_at
     from labtui_sessions.stats import is_sweep
 
@@ -39,15 +39,21 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
         state = state_at(log)
         sweeps = [table for table in _tables(log).by_name.values() if is_sweep(table)]
     found = {table.name: findings.summaries_of(table, deltas) for table in sweeps}
+    seen = {table.name: lenses.lens_cells(table) for table in sweeps}
     if as_json:
         effects = [findings.as_document(name, one) for name, many in found.items() for one in many]
-        output.emit_json({**_as_document(state), "effects": effects})
+        rates = [lenses.as_document(name, one) for name, many in seen.items() for one in many]
+        output.emit_json({**_as_document(state), "effects": effects, "lenses": rates})
         return
     _print_state(state)
     for name, summaries in found.items():
         rows = [row for one in summaries for row in findings.as_rows(one, SHOWN_CELLS)]
         if rows:
             _section(f"effects in table {output.clean(name)} (all of them: `labtui session report`)")
+            output.table(rows, list(rows[0]))
+    for name, cells in seen.items():
+        if rows := lenses.as_rows(cells, SHOWN_CELLS):
+            _section(f"lens rates in table {output.clean(name)}, hits per 100 words pooled over prompts")
             output.table(rows, list(rows[0]))
 
 
