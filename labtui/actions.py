@@ -237,6 +237,7 @@ ACTIONS: tuple[Action, ...] = (
     _a("sessions.tag", "Tag", "t", "tag", "add a tag; the same tag again takes it off",
        foot=3, live=True),
     _a("sessions.unnote", "Remove a note", "X", "remove_note", "the note under the cursor", live=True),
+    _a("sessions.new", "New", "N", "new_session", "what is run from then on goes there", live=True),
     _a("sessions.file", "File", "o", "open_file", "a session file from disk", foot=4),
     # claims
     _a("claims.open", "Replay", "enter o", "open", "the session under the cursor, or the first that decides",

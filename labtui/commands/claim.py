@@ -1,6 +1,7 @@
 """``labtui claim``: keep claims, and hold them against sessions.
 
-A claim is a metric, a comparison, a threshold and a query over sessions. Its status is computed, never set.
+A claim is a metric, a comparison, a threshold and a query over sessions. Its status is computed, never set. With
+``--via`` the ledger and the sessions are those of the kernel's machine.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labtui import output
-from labtui.options import json_option
+from labtui.options import Target, json_option, target_options
 from labtui_artifacts.errors import BadFile, UsageError
 
 if TYPE_CHECKING:
     from labtui_sessions.claims import Checked, Claim, Evidence
+    from labtui_sessions.ledger import Board
 
 SHOWN = 6
 """Cells of a session shown on a terminal."""
@@ -49,6 +51,7 @@ def command() -> None:
 @click.option("--refines", "parent", metavar="CLAIM", help="The claim that this one refines.")
 @click.option("--name", help="Its name (default: from the text).")
 @json_option
+@target_options
 def add(
     text: str,
     metric: str,
@@ -58,9 +61,13 @@ def add(
     parent: str | None,
     name: str | None,
     as_json: bool,
+    target: Target,
     **query: str,
 ) -> None:
     """Add the claim TEXT. Sessions begun before now count as exploratory: they never decide it."""
+    import msgspec
+
+    from labtui import fetching
     from labtui_sessions import ledger
     from labtui_sessions.claims import Claim, Query, named
 
@@ -79,7 +86,12 @@ def add(
         query=Query(**query),
         parent=parent,
     )
-    ledger.add(claim)
+    if fetching.is_remote(target):
+        fields = msgspec.to_builtins(claim)
+        del fields["created"]  # its machine says when it was made
+        fetching.ask(target, "claim.add", **fields)
+    else:
+        ledger.add(claim)
     if as_json:
         output.emit_json(_document(claim))
     else:
@@ -88,11 +100,17 @@ def add(
 
 @command.command("ls")
 @json_option
-def list_claims(as_json: bool) -> None:
+@target_options
+def list_claims(as_json: bool, target: Target) -> None:
     """The claims, oldest first, without their status: that is what check computes."""
+    from labtui import fetching
     from labtui_sessions import ledger
 
-    claims, problems = ledger.everything()
+    if fetching.is_remote(target):
+        board = _board(target)
+        claims, problems = [one.claim for one in board.claims], board.problems
+    else:
+        claims, problems = ledger.everything()
     if as_json:
         output.emit_json({"claims": [_document(claim) for claim in claims], "problems": problems})
         return
@@ -122,13 +140,18 @@ def list_claims(as_json: bool) -> None:
     help="Look into this session only (a saved file or an id); may be given again. Default: all on this machine.",
 )
 @json_option
-def check(names: tuple[str, ...], sessions: tuple[str, ...], as_json: bool) -> None:
+@target_options
+def check(names: tuple[str, ...], sessions: tuple[str, ...], as_json: bool, target: Target) -> None:
     """The status of the claims (default: all), and which sessions decide it."""
+    from labtui import fetching
     from labtui_sessions import ledger
     from labtui_sessions.claims import UNCORRECTED
 
-    claims, damaged = ([ledger.get(name) for name in names], {}) if names else ledger.everything()
-    found, unread = ledger.check_all(claims, sessions or None)
+    if fetching.is_remote(target):
+        found, damaged, unread = _there(target, names, sessions)
+    else:
+        claims, damaged = ([ledger.get(name) for name in names], {}) if names else ledger.everything()
+        found, unread = ledger.check_all(claims, sessions or None)
     if as_json:
         documents = [_checked(one) for one in found]
         output.emit_json({"claims": documents, "problems": {**damaged, **unread}, "note": UNCORRECTED})
@@ -148,12 +171,43 @@ def check(names: tuple[str, ...], sessions: tuple[str, ...], as_json: bool) -> N
 
 @command.command()
 @click.argument("name", metavar="CLAIM")
-def rm(name: str) -> None:
+@target_options
+def rm(name: str, target: Target) -> None:
     """Remove CLAIM for good; one that others refine stays until they are removed."""
+    from labtui import fetching
     from labtui_sessions import ledger
 
-    ledger.remove(name)
+    if fetching.is_remote(target):
+        fetching.ask(target, "claim.remove", name=name)
+    else:
+        ledger.remove(name)
     output.note(f"removed claim {name}")
+
+
+def _board(target: Target) -> Board:
+    """The ledger of the kernel's machine, checked there."""
+    import msgspec
+
+    from labtui import fetching
+    from labtui_sessions.ledger import Board
+
+    return msgspec.convert(fetching.ask(target, "claim.board"), Board)
+
+
+def _there(
+    target: Target, names: tuple[str, ...], sessions: tuple[str, ...]
+) -> tuple[list[Checked], dict[str, str], dict[str, str]]:
+    """What the kernel's machine says of these claims: claims, files that are none, sessions not read."""
+    if sessions:
+        raise UsageError("claim check: --session looks into sessions of this machine, --via into another's")
+    board = _board(target)
+    known = {one.claim.name: one for one in board.claims}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no claim {name!r} there; `labtui claim ls` lists those there are")
+    damaged = {} if names else {k: why for k, why in board.problems.items() if k.endswith(".json")}
+    unread = {k: why for k, why in board.problems.items() if not k.endswith(".json")}
+    return [known[name] for name in names] if names else board.claims, damaged, unread
 
 
 def _print(one: Checked) -> None:

@@ -32,6 +32,7 @@ for _made in (
     session_reading.report,
     session_reading.export,
     session_reading.diff,
+    session_notes.new,
     session_notes.note,
     session_notes.tag,
     session_notes.title,

@@ -1,4 +1,4 @@
-"""``labtui session note``, ``tag`` and ``title``: what people write into a session."""
+"""``labtui session new``, ``note``, ``tag`` and ``title``: a session is begun, and what people write into it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import click
 
 from labtui.options import Target, target_options
 from labtui_artifacts.errors import UsageError
+
+
+@click.command()
+@click.argument("text", metavar="[TITLE]", default="")
+@target_options
+def new(text: str, target: Target) -> None:
+    """Begin a new session on a kernel; what is run from now on goes there. Jobs that run stay in theirs."""
+    from labtui import fetching
+
+    print(fetching.ask(target, "session.new", title=text[:400])["session"])
 
 
 @click.command()

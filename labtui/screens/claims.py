@@ -141,6 +141,9 @@ class Claims(BaseScreen):
             Content(claim.text),
             Content.styled(claim.formula, "$accent"),
         ]
+        if all(evidence.role == "exploratory" for evidence in one.evidence):
+            said = "only a session begun after it was made can decide it: 5 N begins one"
+            lines.append(Content.styled(said, "$lab-dim"))
         if kin := self._kin(claim):
             lines.append(kin)
         said = f"made {when(claim.created)} · 95% intervals, not corrected for repeated checks"
@@ -175,6 +178,7 @@ class Claims(BaseScreen):
     def _line(self, one: Checked, depth: int, wide: bool) -> tuple[str | Text, ...]:
         roles = [evidence.role for evidence in one.evidence]
         counts = [(roles.count(role), word) for role, word in ROLES.items()]
+        counts[0] = (counts[0][0], "decides" if counts[0][0] == 1 else "decide")
         cells = (
             Text(f"{MARKS[one.status]} {one.status}", self._tone(one.status)),
             "  " * (depth - 1) + ("└ " if depth else "") + one.claim.name,

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -36,6 +41,41 @@ async def test_claims_are_added_decided_and_removed_through_the_broker() -> None
     await lab.request("claim.remove", name="shorter")
     assert ledger.everything() == ([], {})
     await lab.close()
+
+
+def there(tmp_path: Path, *words: str, code: int = 0) -> str:
+    """A command of another home folder that reaches the kernel's machine by ``--via``; what it said."""
+    home = {name: os.environ[name] for name in ("LABTUI_HOME", "LABTUI_RUNTIME")}
+    way = " ".join(["env", *(f"{name}={value}" for name, value in home.items())])
+    env = {**os.environ, "LABTUI_HOME": str(tmp_path), "LABTUI_REMOTE": f"{sys.executable} -m labtui",
+           "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "labtui", "--via", way, "--kernel", "k", "claim", *words],
+        capture_output=True, text=True, env=env, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+    return done.stdout + done.stderr
+
+
+async def test_the_command_reaches_the_ledger_of_another_machine(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    kernels.start()
+    await (await kernels.ready()).close()
+
+    async def say(*words: str, code: int = 0) -> str:
+        return await asyncio.to_thread(there, tmp_path, *words, code=code)
+
+    await say(
+        "add", "Terse shortens", "--metric", "words", "--less", "-5", "--site", "llm.2", "--strength", "12%"
+    )
+    assert ledger.get("terse-shortens").threshold == -5.0
+    write_sweep(paths.sessions() / "s-new", t=time.time() + 60)
+    assert "terse-shortens" in await say("ls")
+    assert "confirmed by 1 of 1 session" in await say("check", "terse-shortens")
+    assert "no claim 'other' there" in await say("check", "other", code=2)
+    assert "--session looks into sessions of this machine" in await say("check", "--session", "x", code=2)
+    await say("rm", "terse-shortens")
+    assert ledger.everything() == ([], {}) and not (tmp_path / "claims").exists()
 
 
 @pytest.mark.parametrize(
