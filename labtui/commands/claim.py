@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN = 6
 """Cells of a session shown on a terminal."""
+NOT_FRESH = ", on prompts that an older session has"
 
 
 @click.group("claim")
@@ -235,7 +236,7 @@ def _rows(evidence: Evidence) -> list[dict[str, Any]]:
             "estimate": found.estimate,
             "interval": "" if found.low is None else f"[{found.low:.4g}, {found.high:.4g}]",
             "prompts": found.prompts,
-            "says": found.reason or found.status,
+            "says": found.reason or found.status + (NOT_FRESH if evidence.fresh == 0 else ""),
         }
         for found in evidence.found[:SHOWN]
     ]

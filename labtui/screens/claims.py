@@ -29,7 +29,7 @@ from labtui.widgets.lists import Grid, right
 from labtui.widgets.panel import Panel
 from labtui.widgets.reader import Reader
 from labtui_artifacts.errors import UsageError
-from labtui_sessions.claims import Checked, Claim, Found
+from labtui_sessions.claims import Checked, Claim, Evidence, Found
 from labtui_sessions.ledger import Board
 
 MARKS = {"confirmed": "✓", "refuted": "✕", "open": "○"}
@@ -195,7 +195,7 @@ class Claims(BaseScreen):
         sign = ">" if one.claim.comparison == "greater" else "<"
         places = _places([e.found for e in one.evidence])
         columns = ("", "session", "at", f"{sign} {one.claim.threshold:g} {THRESHOLD}".center(width),
-                   "interval", "prompts", "why it decides nothing")  # fmt: skip
+                   "interval", "prompts", "what to know of it")  # fmt: skip
         rows: list[tuple[str, tuple[str | Text, ...]]] = []
         for number, ((evidence, cell), place) in enumerate(zip(found, places, strict=True)):
             tone = self._tone("" if evidence.role == "exploratory" else cell.status)
@@ -207,14 +207,14 @@ class Claims(BaseScreen):
                 Text(line, tone),
                 _interval(cell),
                 right(str(cell.prompts)),
-                cell.reason,
+                cell.reason or stale(evidence),
             )
             rows.append((f"{number} {evidence.session}", cells))
         grid = self.query_one("#evidence-grid", Grid)
         grid.show(columns, rows)
-        here = next((f for (e, f), (key, _) in zip(found, rows, strict=True) if key == grid.current), None)
+        here = next((str(cells[-1]) for key, cells in rows if key == grid.current), "")
         hidden = sum(e.cells - len(e.found) for e in one.evidence)
-        said = (here.reason if here is not None and not wide else "") or "enter replays the session"
+        said = ("" if wide else here) or "enter replays the session"
         more = f" · {hidden} more cells" if hidden else ""
         self.query_one("#evidence", Panel).note(said + more if found else "no session has such cells")
 
@@ -367,6 +367,11 @@ def in_order(claims: Sequence[Checked]) -> list[tuple[int, Checked]]:
         found.append((depth, one))
         waiting += [(depth + 1, child) for child in reversed(below.get(one.claim.name, []))]
     return found + [(0, one) for one in claims if all(one is not other for _, other in found)]
+
+
+def stale(evidence: Evidence) -> str:
+    """What is said of a session without a fresh prompt."""
+    return "all its prompts are in an older session" if evidence.fresh == 0 else ""
 
 
 def _places(sessions: Sequence[Sequence[Found]]) -> list[str]:

@@ -13,6 +13,7 @@ that a query finds in sessions. The rule:
 
 Every cell must hold, so that a query over many cells is not confirmed by the luckiest of them. Rows are judged
 by the model that made them: where a table has rows of several models, each model's are cells of their own.
+Whether a session's prompts are fresh is counted and shown, and is no part of the rule.
 """
 
 from __future__ import annotations
@@ -158,6 +159,9 @@ class Evidence(msgspec.Struct, kw_only=True):
     status: Status
     """What it would say if it counted."""
     cells: int
+    tables: list[str]
+    fresh: int | None = None
+    """Prompts here that no exploratory session of the claim has; None for an exploratory one."""
     found: list[Found]
     """The first ``MAX_SHOWN`` of them."""
 
@@ -205,10 +209,20 @@ def wants(query: Query, *, title: str, tags: Iterable[str]) -> bool:
 
 def check(claim: Claim, sessions: Iterable[Studied]) -> Checked:
     """The status of a claim by the rule above, with what every session says that the query finds cells in."""
-    evidence = [found for one in sessions if (found := _evidence(claim, one)) is not None]
+    looked = [(one, found) for one in sessions if (found := _evidence(claim, one)) is not None]
+    seen = {p for one, e in looked if e.role == "exploratory" for p in _prompts(one, e)}
+    for one, found in looked:
+        if found.role != "exploratory":
+            found.fresh = len(_prompts(one, found) - seen)
+    evidence = [found for _, found in looked]
     evidence.sort(key=lambda one: (one.created, one.session))
     status = _agreed(one.status for one in evidence if one.role == "deciding")
     return Checked(claim=claim, status=status, sentence=_sentence(status, evidence), evidence=evidence)
+
+
+def _prompts(session: Studied, evidence: Evidence) -> set[Any]:
+    """The prompts of the tables that the evidence is from."""
+    return {p for name in evidence.tables for p in session.tables[name].columns["prompt"].values}
 
 
 def _agreed(statuses: Iterable[Status]) -> Status:
@@ -259,6 +273,7 @@ def _evidence(claim: Claim, session: Studied) -> Evidence | None:
         role="exploratory" if session.created <= claim.created else role,
         status=status,
         cells=len(found),
+        tables=sorted({one.table for one in found}),
         found=found[:MAX_SHOWN],
     )
 

@@ -51,7 +51,11 @@ async def test_status_is_a_glyph_a_word_and_what_decides(make_app) -> None:
         rows = [[str(cell) for cell in evidence.get_row_at(row)] for row in range(3)]
         assert [row[0] for row in rows] == ["✓ exploratory", "✓ decides", "○ open"]
         assert all(row[3].index("●") < row[3].index("┃") for row in rows)
-        await pilot.press("v", "G")
+        await pilot.press("v", "j")
+        app.pump.now()
+        assert "all its prompts are in an older" in str(app.screen.query_one("#evidence").border_title)
+        await pilot.press("G")
+        app.pump.now()
         assert "12 prompts, under 20" in str(app.screen.query_one("#evidence").border_title)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labtui_artifacts import paths
@@ -70,6 +70,14 @@ def test_older_sessions_are_shown_and_do_not_decide() -> None:
     assert [(e.session, e.role, e.status) for e in both.evidence] == [
         ("old", "exploratory", "refuted"), ("new", "deciding", "confirmed"),
     ]  # fmt: skip
+
+
+def test_prompts_that_an_older_session_has_are_counted_and_decide_as_others() -> None:
+    old, again, more = studied("old", -5, t=NOW - 1), studied("again", -5), studied("more", -5, prompts=23)
+    found = check(claim(), [again, old, more])
+    assert found.status == "confirmed"
+    assert {e.session: e.fresh for e in found.evidence} == {"old": None, "again": 0, "more": 3}
+    assert [e.fresh for e in check(claim(), [again]).evidence] == [20]
 
 
 def test_sessions_that_disagree_leave_it_open() -> None:
@@ -151,6 +159,7 @@ def test_models_of_one_name_and_other_weights_are_not_pooled() -> None:
     assert {f.reason for f in found.evidence[0].found} == {"10 prompts, under 20 it is descriptive"}
 
 
+@settings(deadline=None)
 @given(st.floats(-20, 20), st.floats(-20, 20))
 def test_a_claim_and_its_opposite(effect: float, threshold: float) -> None:
     session = [studied("a", effect)]
@@ -308,6 +317,7 @@ def test_a_claim_from_conjecture_to_status(home: Path) -> None:
     text = labtui(home, "claim", "check").stdout
     assert "confirmed by 1 of 1 session since it was made; 1 older session exploratory" in text
     assert "nothing is corrected for how many claims" in labtui(home, "claim", "check").stderr
+    assert "confirmed, on prompts that an older session has" in text
     assert "s-new" in text and "effect on words < -5 where direction terse, site llm.2, strength 12%" in text
     only = as_json(home, "claim", "check", "--session", "s-old")["claims"][0]
     assert only["status"] == "open"
