@@ -92,6 +92,7 @@ def test_claim_form(snap_compare, make_app) -> None:
     async def open_it(pilot) -> None:
         await settle(pilot)
         await pilot.press("f", "tab", "tab", "tab", "tab", "x")
+        app.screen.set_focus(None)  # a cursor blinks
         await pilot.pause()
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=open_it)
