@@ -15,7 +15,7 @@ from textual.binding import Binding, BindingType
 
 from labtui_artifacts.errors import UsageError
 
-SCREENS = ("home", "steer", "sweep", "shelf", "sessions")
+SCREENS = ("home", "steer", "sweep", "shelf", "sessions", "claims")
 """Screens in the order of their number keys."""
 
 SCOPE_TITLES = {
@@ -25,6 +25,7 @@ SCOPE_TITLES = {
     "sweep": "Sweep",
     "shelf": "Shelf",
     "sessions": "Sessions",
+    "claims": "Claims",
     "replay": "Replay",
     "list": "In lists, trees and tables",
     "heatmap": "In a map",
@@ -110,6 +111,7 @@ ACTIONS: tuple[Action, ...] = (
     _a("app.shelf", "Shelf", "4 alt+4", "show_screen('shelf')", "directions and other artifacts"),
     _a("app.sessions", "Sessions", "5 alt+5", "show_screen('sessions')",
        "notes, tags, saving and replay"),
+    _a("app.claims", "Claims", "7 alt+7", "show_screen('claims')", "what is claimed, and what decides it"),
     _a("app.help", "Help", "question_mark f1", "help", "what every key does here",
        foot=98, anywhere=True),
     _a("app.palette", "Commands", "ctrl+p colon", "command_palette", "find any command by name", foot=97,
@@ -235,7 +237,19 @@ ACTIONS: tuple[Action, ...] = (
     _a("sessions.tag", "Tag", "t", "tag", "add a tag; the same tag again takes it off",
        foot=3, live=True),
     _a("sessions.unnote", "Remove a note", "X", "remove_note", "the note under the cursor", live=True),
+    _a("sessions.new", "New", "N", "new_session", "what is run from then on goes there", live=True),
     _a("sessions.file", "File", "o", "open_file", "a session file from disk", foot=4),
+    # claims
+    _a("claims.open", "Replay", "enter o", "open", "the session under the cursor, or the first that decides",
+       foot=1, palette=False),
+    _a("claims.add", "Add", "a", "add", "write a claim down before it is tested", foot=2),
+    _a("claims.refine", "Refine", "f", "refine", "a new claim that begins as this one and links to it",
+       foot=3),
+    _a("claims.check", "Check again", "r", "check", "hold all claims against the sessions as they are now",
+       foot=4),
+    _a("claims.evidence", "Evidence", "v", "focus_panel('evidence')",
+       "what every session says, cell by cell", foot=5),
+    _a("claims.remove", "Remove", "delete X", "remove", "asks first", foot=6),
     # replay
     _a("replay.play", "Play or pause", "space", "replay_play", "at the speed shown", foot=1),
     _a("replay.back", "Back", "left_square_bracket", "replay_step(-1)", "one event back", foot=2),

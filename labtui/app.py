@@ -24,6 +24,7 @@ from labtui.projection import Kernel, Lobby, Source, need, one_line
 from labtui.pump import Pump, Rates
 from labtui.replaying import Player
 from labtui.screens.base import BaseScreen
+from labtui.screens.claims import Claims
 from labtui.screens.home import Home
 from labtui.screens.sessions import Sessions
 from labtui.screens.shelf import Shelf
@@ -59,6 +60,7 @@ class LabApp(AppActions, TypeAhead, App[None]):
         "sweep": Sweep,
         "shelf": Shelf,
         "sessions": Sessions,
+        "claims": Claims,
     }
     DEFAULT_MODE = "home"
     BINDINGS: ClassVar[list[BindingType]] = [

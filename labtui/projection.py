@@ -136,6 +136,9 @@ class Lobby(Protocol):
     """The machine as Home sees it: kernels that run, sessions that lie there, and ways to start and open
     them."""
 
+    via: str | None
+    """The command that leads to another machine; None for this one."""
+
     async def kernels(self) -> list[KernelCard]: ...
 
     async def sessions(self) -> list[SessionCard]: ...

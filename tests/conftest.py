@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -36,8 +38,21 @@ def need(tool: str) -> str:
     """The path of a system tool; where it is missing the test is skipped, but fails with ``CI=true``."""
     path = shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if path is None:
-        message = f"{tool} is not installed (apt-get install tmux openssh-server)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        _missing(f"{tool} is not installed (apt-get install tmux openssh-server)", whole_file=False)
     return path
+
+
+def need_module(name: str, *, whole_file: bool = False) -> Any:
+    """A package; where it is missing the test (or the file) is skipped, but fails with ``CI=true``."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0]:
+            raise  # it is there, and broken
+        _missing(f"{name} is not installed (pip install 'labtui[test]')", whole_file=whole_file)
+
+
+def _missing(message: str, *, whole_file: bool) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message, allow_module_level=whole_file)

@@ -1,25 +1,27 @@
 """``labtui claim``: keep claims, and hold them against sessions.
 
-A claim is a metric, a comparison, a threshold and a query over sessions. Its status is computed, never set.
+A claim is a metric, a comparison, a threshold and a query over sessions. Its status is computed, never set. With
+``--via`` the ledger and the sessions are those of the kernel's machine.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from labtui import output
-from labtui.options import json_option
+from labtui.options import Target, json_option, target_options
 from labtui_artifacts.errors import BadFile, UsageError
 
 if TYPE_CHECKING:
     from labtui_sessions.claims import Checked, Claim, Evidence
+    from labtui_sessions.ledger import Board
 
 SHOWN = 6
 """Cells of a session shown on a terminal."""
+NOT_FRESH = ", on prompts that an older session has"
 
 
 @click.group("claim")
@@ -43,13 +45,14 @@ def command() -> None:
 @click.option("--site", default="", help="Only cells of this site, as the table shows it: llm.14.")
 @click.option("--where", default="", help="Only cells of these positions.")
 @click.option("--strength", default="", help="Only cells of this strength: 2.0, 8% or |39|.")
-@click.option("--model", default="", help="Only sessions whose model has this name.")
+@click.option("--model", default="", help="Only rows that a model of this name made.")
 @click.option("--table", default="", help="Only tables of this name.")
 @click.option("--title", default="", help="Only sessions whose title has this in it.")
 @click.option("--tag", default="", help="Only sessions with this tag.")
 @click.option("--refines", "parent", metavar="CLAIM", help="The claim that this one refines.")
 @click.option("--name", help="Its name (default: from the text).")
 @json_option
+@target_options
 def add(
     text: str,
     metric: str,
@@ -59,18 +62,22 @@ def add(
     parent: str | None,
     name: str | None,
     as_json: bool,
+    target: Target,
     **query: str,
 ) -> None:
     """Add the claim TEXT. Sessions begun before now count as exploratory: they never decide it."""
+    import msgspec
+
+    from labtui import fetching
     from labtui_sessions import ledger
-    from labtui_sessions.claims import Claim, Query
+    from labtui_sessions.claims import Claim, Query, named
 
     if (greater is None) == (less is None):
         raise UsageError("claim add: say --greater X or --less X, one of them")
     threshold = greater if greater is not None else less
     assert threshold is not None
     claim = Claim(
-        name=name if name is not None else _name(text),
+        name=name if name is not None else named(text),
         text=text,
         metric=metric,
         of=of,
@@ -80,7 +87,12 @@ def add(
         query=Query(**query),
         parent=parent,
     )
-    ledger.add(claim)
+    if fetching.is_remote(target):
+        fields = msgspec.to_builtins(claim)
+        del fields["created"]  # its machine says when it was made
+        fetching.ask(target, "claim.add", **fields)
+    else:
+        ledger.add(claim)
     if as_json:
         output.emit_json(_document(claim))
     else:
@@ -89,11 +101,17 @@ def add(
 
 @command.command("ls")
 @json_option
-def list_claims(as_json: bool) -> None:
+@target_options
+def list_claims(as_json: bool, target: Target) -> None:
     """The claims, oldest first, without their status: that is what check computes."""
+    from labtui import fetching
     from labtui_sessions import ledger
 
-    claims, problems = ledger.everything()
+    if fetching.is_remote(target):
+        board = _board(target)
+        claims, problems = [one.claim for one in board.claims], board.problems
+    else:
+        claims, problems = ledger.everything()
     if as_json:
         output.emit_json({"claims": [_document(claim) for claim in claims], "problems": problems})
         return
@@ -123,19 +141,27 @@ def list_claims(as_json: bool) -> None:
     help="Look into this session only (a saved file or an id); may be given again. Default: all on this machine.",
 )
 @json_option
-def check(names: tuple[str, ...], sessions: tuple[str, ...], as_json: bool) -> None:
+@target_options
+def check(names: tuple[str, ...], sessions: tuple[str, ...], as_json: bool, target: Target) -> None:
     """The status of the claims (default: all), and which sessions decide it."""
+    from labtui import fetching
     from labtui_sessions import ledger
+    from labtui_sessions.claims import UNCORRECTED
 
-    claims, damaged = ([ledger.get(name) for name in names], {}) if names else ledger.everything()
-    found, unread = ledger.check_all(claims, sessions or None)
+    if fetching.is_remote(target):
+        found, damaged, unread = _there(target, names, sessions)
+    else:
+        claims, damaged = ([ledger.get(name) for name in names], {}) if names else ledger.everything()
+        found, unread = ledger.check_all(claims, sessions or None)
     if as_json:
         documents = [_checked(one) for one in found]
-        output.emit_json({"claims": documents, "problems": {**damaged, **unread}})
+        output.emit_json({"claims": documents, "problems": {**damaged, **unread}, "note": UNCORRECTED})
     else:
         for one in found:
             _print(one)
-        if not found:
+        if found:
+            output.note(UNCORRECTED)
+        else:
             output.note("the ledger is empty: `labtui claim add` makes a claim")
         _say({**damaged, **unread})
     if damaged:
@@ -146,12 +172,43 @@ def check(names: tuple[str, ...], sessions: tuple[str, ...], as_json: bool) -> N
 
 @command.command()
 @click.argument("name", metavar="CLAIM")
-def rm(name: str) -> None:
+@target_options
+def rm(name: str, target: Target) -> None:
     """Remove CLAIM for good; one that others refine stays until they are removed."""
+    from labtui import fetching
     from labtui_sessions import ledger
 
-    ledger.remove(name)
+    if fetching.is_remote(target):
+        fetching.ask(target, "claim.remove", name=name)
+    else:
+        ledger.remove(name)
     output.note(f"removed claim {name}")
+
+
+def _board(target: Target) -> Board:
+    """The ledger of the kernel's machine, checked there."""
+    import msgspec
+
+    from labtui import fetching
+    from labtui_sessions.ledger import Board
+
+    return msgspec.convert(fetching.ask(target, "claim.board"), Board)
+
+
+def _there(
+    target: Target, names: tuple[str, ...], sessions: tuple[str, ...]
+) -> tuple[list[Checked], dict[str, str], dict[str, str]]:
+    """What the kernel's machine says of these claims: claims, files that are none, sessions not read."""
+    if sessions:
+        raise UsageError("claim check: --session looks into sessions of this machine, --via into another's")
+    board = _board(target)
+    known = {one.claim.name: one for one in board.claims}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no claim {name!r} there; `labtui claim ls` lists those there are")
+    damaged = {} if names else {k: why for k, why in board.problems.items() if k.endswith(".json")}
+    unread = {k: why for k, why in board.problems.items() if not k.endswith(".json")}
+    return [known[name] for name in names] if names else board.claims, damaged, unread
 
 
 def _print(one: Checked) -> None:
@@ -162,7 +219,9 @@ def _print(one: Checked) -> None:
     print(f"  {output.clean(claim.formula)} (made {_when(claim.created)}{refines})")
     rows = [row for evidence in one.evidence for row in _rows(evidence)]
     if rows:
-        output.table(rows, ["session", "role", "site", "strength", "estimate", "interval", "prompts", "says"])
+        output.table(
+            rows, ["session", "role", "model", "site", "strength", "estimate", "interval", "prompts", "says"]
+        )
     print()
 
 
@@ -171,12 +230,13 @@ def _rows(evidence: Evidence) -> list[dict[str, Any]]:
         {
             "session": evidence.session,
             "role": evidence.role,
+            "model": found.model,
             "site": found.site,
             "strength": found.strength,
             "estimate": found.estimate,
             "interval": "" if found.low is None else f"[{found.low:.4g}, {found.high:.4g}]",
             "prompts": found.prompts,
-            "says": found.reason or found.status,
+            "says": found.reason or found.status + (NOT_FRESH if evidence.fresh == 0 else ""),
         }
         for found in evidence.found[:SHOWN]
     ]
@@ -205,12 +265,6 @@ def _checked(one: Checked) -> dict[str, Any]:
         "sentence": one.sentence,
         "evidence": msgspec.to_builtins(one.evidence),
     }
-
-
-def _name(text: str) -> str:
-    """A name from the first words of the text."""
-    words = re.findall(r"[a-z0-9]+", text.lower())[:6]
-    return "-".join(words)[:60] or "claim"
 
 
 def _when(t: float) -> str:

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from labtui.actions import bindings
-from labtui.projection import SessionCard, Source
+from labtui.projection import Kernel, SessionCard, Source
 from labtui.replaying import END, Player, open_player
 from labtui.screens.base import BaseScreen
 from labtui.screens.home import when
@@ -154,6 +154,22 @@ class Sessions(BaseScreen):
         self.app.push_screen(
             Form("Open a session file", [Field("path", "file", check=check)], accept="Replay"), open_it
         )
+
+    def action_new_session(self) -> None:
+        async def begin(kernel: Kernel, title: str) -> None:
+            await kernel.request("session.new", title=title)
+            await kernel.request("attach", session=None)
+
+        def go(values: Values | None) -> None:
+            if values is not None:
+                self.ask(lambda kernel: begin(kernel, values["title"].strip()), begun)
+
+        def begun(_: object) -> None:
+            self.app.say("a new session has begun; the one before stays as it is")
+            self.look()
+
+        field = Field("title", "title", hint="may stay empty; jobs that run now stay in their session")
+        self.app.push_screen(Form("A new session", [field], accept="Begin"), go)
 
     def action_title(self) -> None:
         source = self.app.source

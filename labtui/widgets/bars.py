@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from labtui.actions import SCREENS, Action
+from labtui.actions import SCREENS, Action, by_scope
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class TopBar(Static):
     def __init__(self) -> None:
         super().__init__(id="topbar")
         self._screen_name, self._badge = "home", Badge()
+        self._ends: list[tuple[int, str]] = []
 
     def show(self, screen: str, badge: Badge) -> None:
         """Update; nothing is painted when nothing changed."""
@@ -49,30 +50,46 @@ class TopBar(Static):
 
     def refresh_content(self) -> None:
         width = self.size.width or 80
-        parts: list[Content | tuple[str, str] | str] = [("labtui ", "bold")]
-        for number, name in enumerate(SCREENS, 1):
-            title = name.capitalize()
-            if name == self._screen_name:
-                parts += [("▐", "$accent"), (f"{number} {title}", "bold reverse $accent"), ("▌", "$accent")]
-            else:
-                parts += [" ", (str(number), "$accent"), (f" {title} ", "$lab-dim")]
-        left = Content.assemble(*parts)
-        text = self._badge.text
+        badge = self._badge
+        room = Content(badge.short or badge.text).cell_length + 5
+        tabs = self._tabs(short=False)
+        if sum(tab.cell_length for _, tab in tabs) + room > width:
+            tabs = self._tabs(short=True)
+        self._ends, end = [], 0
+        for name, tab in tabs:
+            end += tab.cell_length
+            self._ends.append((end, name))
+        left = Content("").join(tab for _, tab in tabs)
+        text = badge.text
         if Content(text).cell_length > width - left.cell_length - 5:
-            text = self._badge.short or text
+            text = badge.short or text
         text = fit(text, width - left.cell_length - 5)
-        right = Content.assemble((f"{self._badge.symbol} ", self._badge.style), (text, self._badge.style))
+        right = Content.assemble((f"{badge.symbol} ", badge.style), (text, badge.style))
         gap = max(1, width - left.cell_length - right.cell_length - 1)
         self.update(Content.assemble(left, " " * gap, right), layout=False)
 
-    def on_click(self, event: events.Click) -> None:
-        x = event.x - 7
+    def _tabs(self, *, short: bool) -> list[tuple[str, Content]]:
+        """The product's name and a tab for each screen; ``short`` leaves out what a narrow screen can spare."""
+        tabs = [("", Content("" if short else "labtui ").stylize("bold"))]
+        keys = {action.id: action.key for action in by_scope("app")}
         for name in SCREENS:
-            wide = len(name) + 4
-            if 0 <= x < wide:
-                self.app.call_later(self.app.run_action, f"app.show_screen('{name}')")
-                return
-            x -= wide
+            key, title = keys[f"app.{name}"], name.capitalize()
+            if name == self._screen_name:
+                here = (("▐", "$accent"), (f"{key} {title}", "bold reverse $accent"), ("▌", "$accent"))
+                tabs.append((name, Content.assemble(*here)))
+            else:
+                tabs.append(
+                    (
+                        name,
+                        Content.assemble("" if short else " ", (key, "$accent"), (f" {title} ", "$lab-dim")),
+                    )
+                )
+        return tabs
+
+    def on_click(self, event: events.Click) -> None:
+        name = next((name for end, name in self._ends if event.x < end), "")
+        if name:
+            self.app.call_later(self.app.run_action, f"app.show_screen('{name}')")
 
 
 class Banner(Static):

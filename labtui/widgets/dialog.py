@@ -16,6 +16,9 @@ from labtui.actions import bindings
 
 Values = dict[str, str]
 
+_MANY = 10
+"""Fields from which on a form keeps its buttons in view and scrolls the fields."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -55,6 +58,7 @@ class Form(ModalScreen[Values | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog") as box:
+            box.set_class(len(self._fields) > _MANY, "-long")
             box.border_title = self._title
             if self._intro:
                 yield Static(self._intro, classes="hint intro", markup=False)

@@ -11,7 +11,9 @@ that a query finds in sessions. The rule:
   none decides, it is open. Sessions older than the claim may have suggested it: they are shown as exploratory
   and decide nothing.
 
-Every cell must hold, so that a query over many cells is not confirmed by the luckiest of them.
+Every cell must hold, so that a query over many cells is not confirmed by the luckiest of them. Rows are judged
+by the model that made them: where a table has rows of several models, each model's are cells of their own.
+Whether a session's prompts are fresh is counted and shown, and is no part of the rule.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -34,6 +36,9 @@ MAX_NAME = 100
 MAX_TEXT = 1_000
 MAX_SHOWN = 40
 """Cells of one session that are listed in a check."""
+
+UNCORRECTED = "each interval is a 95% one by itself: nothing is corrected for how many claims, sessions and checks there are"
+"""What a reader of statuses has to know."""
 
 Subject = Literal["effect", "rate", "value"]
 Comparison = Literal["greater", "less"]
@@ -54,7 +59,7 @@ class Query(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_o
     strength: str = ""
     """As alpha, % or norm: ``2.0``, ``8%``, ``|39|``."""
     model: str = ""
-    """The name of the model that the session had loaded last."""
+    """The name of the model that made the rows."""
     table: str = ""
     title: str = ""
     """Part of the session's title, case aside."""
@@ -84,34 +89,52 @@ class Claim(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return f"{self.of} on {self.metric} {sign} {self.threshold:g}{where}"
 
 
+Model = tuple[str, str]
+"""A model's name and the hash of its weights."""
+
+
 class Studied(msgspec.Struct, kw_only=True):
     """What a check needs of one session."""
 
     id: str
     title: str = ""
-    model: str = ""
     tags: Sequence[str] = ()
     created: float = 0.0
     tables: Mapping[str, Table] = {}
     running: frozenset[str] = frozenset()
     """Names of tables whose sweep is still running."""
-    known: dict[tuple[str, str], Summary] = {}
-    """Summaries by table and metric, kept from claim to claim."""
+    made_by: Mapping[str, Sequence[Model]] = {}
+    """By table, the model that made each row; a table that is not here was made by one without a name."""
+    known: dict[tuple[str, str, Model], Summary] = {}
+    """Summaries by table, metric and model, kept from claim to claim."""
 
-    def summary(self, table: str, metric: str) -> Summary | None:
-        """The summary of a sweep's table; None where it is no sweep's or lacks the metric."""
-        if (table, metric) not in self.known:
+    def models(self, table: str) -> list[Model]:
+        """The models that made rows of a table, in the order of their first."""
+        return list(dict.fromkeys(self.made_by.get(table, ()))) or [("", "")]
+
+    def summary(self, table: str, metric: str, model: Model) -> Summary | None:
+        """The summary of one model's rows of a sweep's table; None where it is no sweep's or lacks the metric."""
+        key = (table, metric, model)
+        if key not in self.known:
             found = self.tables[table]
             if not is_sweep(found) or metric not in found.columns:
                 return None
-            self.known[table, metric] = summarise(Sheet.of(found), metric, run_test=False)
-        return self.known[table, metric]
+            self.known[key] = summarise(self._sheet(found, model), metric, run_test=False)
+        return self.known[key]
+
+    def _sheet(self, table: Table, model: Model) -> Sheet:
+        columns: dict[str, Sequence[Any]] = {name: c.values for name, c in table.columns.items()}
+        if len(self.models(table.name)) > 1:
+            kept = [i for i, other in enumerate(self.made_by[table.name]) if other == model]
+            columns = {name: [values[i] for i in kept] for name, values in columns.items()}
+        return Sheet.from_columns(columns, table.name)
 
 
 class Found(msgspec.Struct, kw_only=True):
     """A cell that a claim is held against."""
 
     table: str
+    model: str
     direction: str
     site: str
     where: str
@@ -136,6 +159,9 @@ class Evidence(msgspec.Struct, kw_only=True):
     status: Status
     """What it would say if it counted."""
     cells: int
+    tables: list[str]
+    fresh: int | None = None
+    """Prompts here that no exploratory session of the claim has; None for an exploratory one."""
     found: list[Found]
     """The first ``MAX_SHOWN`` of them."""
 
@@ -147,6 +173,11 @@ class Checked(msgspec.Struct, kw_only=True):
     status: Status
     sentence: str
     evidence: list[Evidence]
+
+
+def named(text: str) -> str:
+    """A name from the first words of a claim's text."""
+    return "-".join(re.findall(r"[a-z0-9]+", text.lower())[:6])[:60] or "claim"
 
 
 def validate(claim: Claim) -> Claim:
@@ -171,21 +202,27 @@ def validate(claim: Claim) -> Claim:
     return claim
 
 
-def wants(query: Query, *, model: str, title: str, tags: Iterable[str]) -> bool:
+def wants(query: Query, *, title: str, tags: Iterable[str]) -> bool:
     """The query looks into a session like this."""
-    return (
-        query.model in ("", model)
-        and query.title.casefold() in title.casefold()
-        and (not query.tag or query.tag in tags)
-    )
+    return query.title.casefold() in title.casefold() and (not query.tag or query.tag in tags)
 
 
 def check(claim: Claim, sessions: Iterable[Studied]) -> Checked:
     """The status of a claim by the rule above, with what every session says that the query finds cells in."""
-    evidence = [found for one in sessions if (found := _evidence(claim, one)) is not None]
+    looked = [(one, found) for one in sessions if (found := _evidence(claim, one)) is not None]
+    seen = {p for one, e in looked if e.role == "exploratory" for p in _prompts(one, e)}
+    for one, found in looked:
+        if found.role != "exploratory":
+            found.fresh = len(_prompts(one, found) - seen)
+    evidence = [found for _, found in looked]
     evidence.sort(key=lambda one: (one.created, one.session))
     status = _agreed(one.status for one in evidence if one.role == "deciding")
     return Checked(claim=claim, status=status, sentence=_sentence(status, evidence), evidence=evidence)
+
+
+def _prompts(session: Studied, evidence: Evidence) -> set[Any]:
+    """The prompts of the tables that the evidence is from."""
+    return {p for name in evidence.tables for p in session.tables[name].columns["prompt"].values}
 
 
 def _agreed(statuses: Iterable[Status]) -> Status:
@@ -213,12 +250,15 @@ def _count(n: int, what: str) -> str:
 
 
 def _evidence(claim: Claim, session: Studied) -> Evidence | None:
-    if not wants(claim.query, model=session.model, title=session.title, tags=session.tags):
+    if not wants(claim.query, title=session.title, tags=session.tags):
         return None
     found = [
-        _found(claim, table, cell, summary, table in session.running)
+        _found(claim, (table, model[0]), cell, summary, table in session.running)
         for table in session.tables
-        if claim.query.table in ("", table) and (summary := session.summary(table, claim.metric)) is not None
+        if claim.query.table in ("", table)
+        for model in session.models(table)
+        if claim.query.model in ("", model[0])
+        and (summary := session.summary(table, claim.metric, model)) is not None
         for cell in summary.grid
         if _matches(claim.query, cell.point)
     ]
@@ -233,6 +273,7 @@ def _evidence(claim: Claim, session: Studied) -> Evidence | None:
         role="exploratory" if session.created <= claim.created else role,
         status=status,
         cells=len(found),
+        tables=sorted({one.table for one in found}),
         found=found[:MAX_SHOWN],
     )
 
@@ -262,7 +303,8 @@ def _near(wanted: float, value: float | None) -> bool:
     return value is not None and math.isclose(wanted, value, rel_tol=_NEAR)
 
 
-def _found(claim: Claim, table: str, cell: Cell, summary: Summary, running: bool) -> Found:
+def _found(claim: Claim, place: tuple[str, str], cell: Cell, summary: Summary, running: bool) -> Found:
+    """The cell of a summary, at a table and a model, held against the claim."""
     if claim.of == "effect":
         estimate, low, high, prompts = cell.effect, cell.low, cell.high, cell.prompts
         bound = cell.bound
@@ -277,7 +319,8 @@ def _found(claim: Claim, table: str, cell: Cell, summary: Summary, running: bool
     elif prompts < MIN_PROMPTS:
         status, reason = "open", f"{prompts} prompts, under {MIN_PROMPTS} it is descriptive"
     return Found(
-        table=table,
+        table=place[0],
+        model=place[1],
         direction=cell.point.direction,
         site=cell.point.site,
         where=cell.point.where,

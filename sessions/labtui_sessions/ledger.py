@@ -7,6 +7,8 @@ named after its claim.
 from __future__ import annotations
 
 import json
+import time
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,19 +20,34 @@ from labtui_artifacts.files import sync_folder, write_atomically
 from labtui_artifacts.header import open_regular
 
 from .bundle import Bundle
-from .claims import Checked, Claim, Studied, check, validate, wants
+from .claims import Checked, Claim, Evidence, Model, Studied, check, validate, wants
 from .home import Listed, describe, describe_bundle, listing, open_session
 from .journal import JournalReader
-from .log import EventLog, state_at, tables_of
+from .log import EventLog, each
+from .state import SessionState, reduce
+from .tables import Table, Tables
 
 SCHEMA = 1
 MAX_BYTES = 64 * 1024
 MAX_CLAIMS = 2_000
+MAX_EVIDENCE = 40
+"""Sessions of one claim on a board."""
+MAX_FOUND = 8_000
+"""Cells of all claims on a board."""
 
 
 class _Stored(msgspec.Struct, forbid_unknown_fields=True):
     schema: int
     claim: Claim
+
+
+class Board(msgspec.Struct, kw_only=True):
+    """The whole ledger as it was checked ``at``, in seconds since the epoch; ``problems`` says by file or
+    session why one could not be read."""
+
+    claims: list[Checked]
+    problems: dict[str, str]
+    at: float
 
 
 _decoder = msgspec.json.Decoder(_Stored, strict=True)
@@ -123,8 +140,8 @@ def check_all(
     claims = list(claims)
     studied, problems = [], {}
     for listed, ref in _sessions(files):
-        fits = [c for c in claims if wants(c.query, model=listed.model, title=listed.title, tags=listed.tags)]
-        if not fits or (not listed.rows and not listed.problem):
+        wanted = any(wants(claim.query, title=listed.title, tags=listed.tags) for claim in claims)
+        if not wanted or (not listed.rows and not listed.problem):
             continue
         try:
             with open_session(ref) as log:
@@ -134,19 +151,49 @@ def check_all(
     return [check(claim, studied) for claim in claims], problems
 
 
+def board() -> Board:
+    """All claims held against the sessions on this machine, cut to what a screen shows."""
+    claims, damaged = everything()
+    checked, unread = check_all(claims)
+    for one in checked:
+        one.evidence = _shown(one.evidence)
+    shown = [evidence for one in checked for evidence in one.evidence]
+    if sum(len(evidence.found) for evidence in shown) > MAX_FOUND:
+        for evidence in shown:
+            del evidence.found[max(1, MAX_FOUND // len(shown)) :]
+    return Board(claims=checked, problems={**damaged, **unread}, at=time.time())
+
+
+def _shown(evidence: list[Evidence]) -> list[Evidence]:
+    """The sessions that decide, then the latest others, at most so many; the oldest first."""
+    first = sorted(evidence, key=lambda one: (one.role != "deciding", -one.created))[:MAX_EVIDENCE]
+    return [one for one in evidence if one in first]
+
+
 def study(log: EventLog, listed: Listed) -> Studied:
-    """What a check needs of a session."""
-    state = state_at(log)
+    """What a check needs of a session: its tables, and of each row the model that was loaded when it was made."""
+    state, tables = SessionState(), Tables()
+    loaded: list[tuple[int, Model]] = [(0, ("", ""))]
+    for event in each(log):
+        reduce(state, event)
+        tables.apply(event)
+        if event.kind == "model.ready" and isinstance(info := event.data.get("info"), dict):
+            loaded.append((event.seq, (str(info.get("name", "")), str(info.get("weight_hash", "")))))
     live = {job.job for job in state.live_jobs()}
     return Studied(
         id=listed.id,
         title=listed.title,
-        model=listed.model,
         tags=listed.tags,
         created=listed.created,
-        tables=tables_of(log).by_name,
+        tables=tables.by_name,
+        made_by={table.name: _made_by(table, loaded) for table in tables.by_name.values()},
         running=frozenset(table.name for table in state.tables.values() if table.job in live),
     )
+
+
+def _made_by(table: Table, loaded: list[tuple[int, Model]]) -> list[Model]:
+    """For each row, the last model loaded before its cell was committed."""
+    return [loaded[bisect_left(loaded, seq, key=lambda one: one[0]) - 1][1] for seq in table.seqs]
 
 
 def _sessions(files: Iterable[str | Path] | None) -> Iterator[tuple[Listed, str | Path]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
+from . import lenses
 from .compare import KEYS
 from .events import JobQueued, typed
 from .fields import JobView, RowView
@@ -124,6 +125,7 @@ def _table(table: Table, deltas: Deltas, figures: Figures | None) -> Iterator[st
         return
     if is_sweep(table):
         yield from page_of(table, deltas)
+        yield from lenses.page_of(table)
         for caption, name in figures(table) if figures is not None else ():
             yield f"![{line(caption)}]({name})"
             yield ""

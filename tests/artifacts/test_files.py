@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 from labtui_artifacts import files, kinds
 from labtui_artifacts.errors import BadFile, JobFailed, UsageError
+from tests.conftest import need_module
 
 DTYPES = [dtype for dtype in files.DTYPES.values() if dtype.isbuiltin == 1]
 arrays = st.sampled_from(DTYPES).flatmap(
@@ -69,7 +70,7 @@ def test_bfloat16_is_read_and_written_without_torch(tmp_path: Path) -> None:
 
 
 def test_torch_reads_our_bfloat16_as_the_same_numbers(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+    torch = need_module("torch")
     from safetensors.torch import load_file
 
     values = np.linspace(-3, 3, 17, dtype=np.float32).astype(ml_dtypes.bfloat16)

@@ -198,6 +198,9 @@ async def test_session_notes_tags_and_saving(make_app, tmp_path, monkeypatch) ->
         await pilot.press("t", *"keep", "enter")
         await settled(pilot)
         assert made.params("session.untag") == {"text": "keep"}
+        await pilot.press("N", *"next", "enter")
+        await settled(pilot)
+        assert made.asked[-2:] == [("session.new", {"title": "next"}), ("attach", {"session": None})]
         await pilot.press("ctrl+s", "enter")
         await settled(pilot)
         assert lobby.files == [tmp_path / "mutex.safetensors"]

@@ -18,6 +18,7 @@ from labtui_artifacts import library
 from labtui_artifacts.kinds.direction import DirectionFile, build
 from labtui_artifacts.lock import Lock
 from labtui_artifacts.store import Store
+from tests.conftest import need_module
 
 LABTUI = [sys.executable, "-m", "labtui"]
 STACK = np.arange(12, dtype=np.float32).reshape(4, 3) + 1
@@ -139,7 +140,7 @@ def test_a_store_in_use_is_said(home: Home) -> None:
 
 @pytest.fixture
 def kernel(home: Home) -> Iterator[Home]:
-    pytest.importorskip("torch")
+    need_module("torch")
     if "toy-qwen3" not in library.models():
         pytest.skip("the bundled model is not built")
     started = home.run("kernel", "start", "toy", "--model", "toy-qwen3", "--wait")

@@ -16,6 +16,7 @@ import pytest
 
 from labtui.doctor import folders, running, terminal
 from labtui_artifacts import library
+from tests.conftest import need_module
 
 DOCTOR = [sys.executable, "-m", "labtui", "doctor"]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another uid")
@@ -64,7 +65,7 @@ def test_the_report_names_what_is_there(environ: dict[str, str], tmp_path: Path)
     assert found["kernels", "kernels"]["what"] == "none running"
     assert ("terminal", "colours") in found and ("terminal", "clipboard") in found
     torch = found["models", "torch"]
-    pytest.importorskip("torch")
+    need_module("torch")
     assert torch["status"] == "ok" and found["models", "transformers"]["status"] == "ok"
 
 
@@ -143,7 +144,7 @@ def test_a_socket_without_a_kernel_is_a_warning(light: dict[str, str], tmp_path:
 
 @pytest.mark.skipif("toy-qwen3" not in library.models(), reason="the bundled model is not built")
 def test_deep_steers_the_bundled_model_and_audits_it(environ: dict[str, str]) -> None:
-    pytest.importorskip("torch")
+    need_module("torch")
     code, found, ok = report(environ, "--deep")
     assert (code, ok) == (0, True), found
     assert found["deep", "model"]["data"]["zero_equals_plain"] is True

@@ -6,7 +6,7 @@ import pytest
 
 from labtui.actions import SCREENS
 from labtui.projection import Link
-from tests.support import sweep_stories
+from tests.support import claim_stories, sweep_stories
 from tests.support.fake_kernel import FakeKernel
 from tests.support.settling import workers_done
 from tests.support.stories import MOMENTS, kernel
@@ -53,6 +53,49 @@ def test_sweep_cell(snap_compare, make_app, theme: str) -> None:
         await pilot.pause()
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=move)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("moment", ["filled", "damaged", "failed"])
+def test_claims(snap_compare, make_app, moment: str, size: str) -> None:
+    app = make_app(claim_stories.kernel(moment), first="claims")
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=settle)
+
+
+def test_claims_being_checked(snap_compare, make_app) -> None:
+    async def paint(pilot) -> None:
+        pilot.app.screen.set_focus(None)
+        pilot.app.pump.now()
+        await pilot.pause()
+
+    app = make_app(claim_stories.kernel("checked"), first="claims")
+    assert snap_compare(app, terminal_size=(80, 24), run_before=paint)
+
+
+@pytest.mark.parametrize("theme", ["lab-16", "lab-light"])
+def test_evidence(snap_compare, make_app, theme: str) -> None:
+    """The cursor on a cell that decides nothing, in few colours and on a light ground."""
+    app = make_app(claim_stories.kernel("filled"), first="claims", theme=theme)
+
+    async def move(pilot) -> None:
+        await settle(pilot)
+        await pilot.press("v", "G")
+        app.pump.now()
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=move)
+
+
+def test_claim_form(snap_compare, make_app) -> None:
+    app = make_app(claim_stories.kernel("filled"), first="claims")
+
+    async def open_it(pilot) -> None:
+        await settle(pilot)
+        await pilot.press("f", "tab", "tab", "tab", "tab", "x")
+        app.screen.set_focus(None)  # a cursor blinks
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=open_it)
 
 
 def test_link_lost(snap_compare, make_app) -> None:

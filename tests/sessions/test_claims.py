@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labtui_artifacts import paths
@@ -46,7 +46,8 @@ def studied(
                    "words": 30 + p + effect + spread * (p % 3 - 1)}  # fmt: skip
         table.add("j", f"z{p}", [zero])
         table.add("j", f"s{p}", [steered])
-    return Studied(id=name, created=t, tables={"sweep": table}, model="toy-qwen3", **more)
+    made_by = {"sweep": [("toy-qwen3", "w1")] * table.rows}
+    return Studied(id=name, created=t, tables={"sweep": table}, **{"made_by": made_by, **more})
 
 
 def test_confirmed_refuted_and_open() -> None:
@@ -69,6 +70,14 @@ def test_older_sessions_are_shown_and_do_not_decide() -> None:
     assert [(e.session, e.role, e.status) for e in both.evidence] == [
         ("old", "exploratory", "refuted"), ("new", "deciding", "confirmed"),
     ]  # fmt: skip
+
+
+def test_prompts_that_an_older_session_has_are_counted_and_decide_as_others() -> None:
+    old, again, more = studied("old", -5, t=NOW - 1), studied("again", -5), studied("more", -5, prompts=23)
+    found = check(claim(), [again, old, more])
+    assert found.status == "confirmed"
+    assert {e.session: e.fresh for e in found.evidence} == {"old": None, "again": 0, "more": 3}
+    assert [e.fresh for e in check(claim(), [again]).evidence] == [20]
 
 
 def test_sessions_that_disagree_leave_it_open() -> None:
@@ -128,6 +137,29 @@ def test_every_cell_that_a_query_finds_must_hold() -> None:
     assert wide.status == "open" and wide.evidence[0].cells == 2
 
 
+def test_rows_are_judged_by_the_model_that_made_them() -> None:
+    """Half of a table is another model's: each model's rows are held against the claim apart."""
+    both = studied("a", -5)
+    table = both.tables["sweep"]
+    for row in [table.row(i) for i in range(table.rows)]:
+        words = row["words"] + (10 if not row["control"] else 0)
+        table.add("k", f"more{row['prompt']}{row['control']}", [{**row, "words": words}])
+    both.made_by = {"sweep": [("toy-qwen3", "w1")] * 40 + [("other", "w2")] * 40}
+    for model, status in (("toy-qwen3", "confirmed"), ("other", "refuted"), ("", "open"), ("third", "open")):
+        found = check(claim(query=Query(model=model)), [both])
+        assert found.status == status, model
+    assert [f.model for f in check(claim(query=Query()), [both]).evidence[0].found] == ["toy-qwen3", "other"]
+
+
+def test_models_of_one_name_and_other_weights_are_not_pooled() -> None:
+    session = studied("a", -5)
+    session.made_by = {"sweep": [("toy-qwen3", "w1")] * 20 + [("toy-qwen3", "w2")] * 20}
+    found = check(claim(), [session])
+    assert found.status == "open" and found.evidence[0].cells == 2
+    assert {f.reason for f in found.evidence[0].found} == {"10 prompts, under 20 it is descriptive"}
+
+
+@settings(deadline=None)
 @given(st.floats(-20, 20), st.floats(-20, 20))
 def test_a_claim_and_its_opposite(effect: float, threshold: float) -> None:
     session = [studied("a", effect)]
@@ -213,6 +245,44 @@ def test_damaged_files_are_one_line_each_and_hide_no_other() -> None:
     ledger.remove("cut")
 
 
+# -- the board ----------------------------------------------------------------------------------------
+
+
+def two_models(folder: Path) -> None:
+    """The sweep of a session, and its first half again after another model was loaded."""
+    write_sweep(folder, t=NOW + 60)
+    with Journal.open(folder) as journal:
+        rows = [row for event in journal.read(1) for row in event.data.get("rows", ())]
+        journal.append("model.ready", {"info": {"name": "other", "weight_hash": "w9"}})
+        for number, row in enumerate(rows[: len(rows) // 2]):
+            cell = {"job": "j2", "cell": f"c{number}", "table": "sweep", "rows": [row]}
+            journal.append("cell.committed", cell)
+
+
+def test_a_session_is_studied_with_the_model_that_was_loaded_at_each_row() -> None:
+    two_models(paths.sessions() / "s")
+    ledger.add(claim(metric="tokens", query=Query(model="other")))
+    ledger.add(claim("all", metric="tokens", query=Query()))
+    found = ledger.board()
+    assert found.problems == {}
+    assert {f.model for f in found.claims[1].evidence[0].found} == {"other"}
+    assert {f.model for f in found.claims[0].evidence[0].found} == {"other", "toy-qwen3"}
+
+
+def test_a_board_is_bounded_and_keeps_what_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "MAX_EVIDENCE", 2)
+    monkeypatch.setattr(ledger, "MAX_FOUND", 2)
+    for number in range(3):
+        write_sweep(paths.sessions() / f"s{number}", t=NOW + (60 if number == 0 else -60 - number))
+    ledger.add(claim(query=Query(direction="terse", site="llm.2")))
+    (one,) = ledger.board().claims
+    assert [e.session for e in one.evidence] == [
+        "s1",
+        "s0",
+    ]  # the one that counts, and the newest of the others
+    assert all(len(e.found) == 1 < e.cells for e in one.evidence)
+
+
 # -- the command --------------------------------------------------------------------------------------
 
 
@@ -246,6 +316,8 @@ def test_a_claim_from_conjecture_to_status(home: Path) -> None:
     assert after["evidence"][1]["found"][0]["high"] < -5
     text = labtui(home, "claim", "check").stdout
     assert "confirmed by 1 of 1 session since it was made; 1 older session exploratory" in text
+    assert "nothing is corrected for how many claims" in labtui(home, "claim", "check").stderr
+    assert "confirmed, on prompts that an older session has" in text
     assert "s-new" in text and "effect on words < -5 where direction terse, site llm.2, strength 12%" in text
     only = as_json(home, "claim", "check", "--session", "s-old")["claims"][0]
     assert only["status"] == "open"

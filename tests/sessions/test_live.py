@@ -15,6 +15,7 @@ import pytest
 from labtui_sessions.bundle import open_bundle
 from labtui_sessions.journal import Journal, read_events
 from labtui_sessions.log import each, state_at
+from tests.conftest import need_module
 
 ROOT = Path(__file__).parents[2]
 WORK = """
@@ -78,7 +79,7 @@ class Lab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    pytest.importorskip("torch")
+    need_module("torch")
     lab = Lab(tmp_path_factory.mktemp("live"))
     lab("kernel", "start", "t", "--model", "toy-qwen3", "--wait")
     try:

@@ -128,7 +128,8 @@ class FakeKernel:
         self.events: list[Event] = []
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[str, Any] = {
-            "tokens": {"pieces": PIECES, "content": CONTENT, "ids": [], "text": ""}
+            "tokens": {"pieces": PIECES, "content": CONTENT, "ids": [], "text": ""},
+            "claim.board": {"claims": [], "problems": {}, "at": T0},
         }
         self.retried = 0
         self.closed = False
@@ -312,6 +313,8 @@ class FakeKernel:
 
 class FakeLobby:
     """A machine with the kernels and sessions that a test puts there."""
+
+    via: str | None = None
 
     def __init__(
         self, kernels: list[KernelCard] | None = None, sessions: list[SessionCard] | None = None

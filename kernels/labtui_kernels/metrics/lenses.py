@@ -23,19 +23,16 @@ from typing import Any
 from labtui_artifacts import library
 from labtui_artifacts.errors import BadFile, LabError, UsageError
 from labtui_artifacts.library import Found
+from labtui_sessions.lenses import Pooled, pool
 
 from ..lang.text import did_you_mean, shown
 from .base import Facts, Metric, Result
 from .patterns import safe, word
 from .text import words
 
-FEWEST_WORDS = 500
 MAX_ENTRIES = 1_000
 MAX_WAYS = 10_000
 """Ways of all patterns of a lens at one place of a text."""
-
-BANDS: tuple[tuple[float, str], ...] = ((1.0, "clean"), (3.0, "ambient"), (5.0, "captured"))
-"""Upper ends in hits per 100 words; beyond the last it is contaminated."""
 
 _KEYS = ("name", "description", "words", "patterns", "calibrated", "calibration")
 
@@ -101,44 +98,14 @@ def _texts(said: dict[str, Any], key: str, path: Path) -> list[str]:
     return value
 
 
-@dataclass(frozen=True)
-class Pooled:
-    """A lens over many texts: ``rate`` in hits per 100 words, None under 500 words.
-
-    ``excess`` is the rate minus that of the unsteered texts, None unless both are stated; ``band`` is empty
-    for a lens that was not calibrated.
-    """
-
-    hits: int
-    words: int
-    rate: float | None
-    excess: float | None
-    band: str
-    reason: str = ""
-
-
 def pooled(lens: Lens, texts: Iterable[str], unsteered: Iterable[str] = ()) -> Pooled:
     """The lens over texts on many topics together, and how much it exceeds the unsteered ones."""
-    hits, count = _count(lens, texts)
-    base_hits, base_count = _count(lens, unsteered)
-    if count < FEWEST_WORDS:
-        return Pooled(hits, count, None, None, "", f"{count} words; a rate is stated from {FEWEST_WORDS} on")
-    rate = 100.0 * hits / count
-    excess = rate - 100.0 * base_hits / base_count if base_count >= FEWEST_WORDS else None
-    return Pooled(hits, count, rate, excess, band(rate) if lens.calibration else "")
+    return pool(*_count(lens, texts), *_count(lens, unsteered), calibrated=bool(lens.calibration))
 
 
 def _count(lens: Lens, texts: Iterable[str]) -> tuple[int, int]:
     held = list(texts)
     return sum(lens.hits(text) for text in held), sum(words(text) for text in held)
-
-
-def band(rate: float) -> str:
-    """What a rate in hits per 100 words is called: below 1 clean, below 3 ambient, up to 5 captured."""
-    for end, name in BANDS[:-1]:
-        if rate < end:
-            return name
-    return BANDS[-1][1] if rate <= BANDS[-1][0] else "contaminated"
 
 
 class LensRate(Metric):

@@ -1,7 +1,8 @@
 """Rules that decide in which register an answer is written, and whether it is still sound text.
 
-They were fixed before the first training run and judge the model's texts, never its activations. Words are
-whitespace-separated; rates are per 100 words. Nothing here needs torch.
+They were fixed before the first training run and judge the model's texts, never its activations. What they count
+(words, contractions, questions, enthusiasm, word pairs) is as the metrics of the same name count it, with a number
+where those have none. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+
+from ..metrics import text as metrics
+from ..metrics.text import contractions, enthusiasm, questions, words
 
 TERSE_MAX_WORDS = 16
 VERBOSE_MIN_WORDS = 50
@@ -24,60 +27,23 @@ DRY_MAX_MARKS = 0.0
 PERPLEXITY_FACTOR = 3.0  # science of the guard: a row's perplexity against its own row at strength 0
 DISTINCT_2_FACTOR = 0.8
 
-ENTHUSIASM_WORDS = frozenset(
-    (
-        "amazing",
-        "awesome",
-        "brilliant",
-        "delightful",
-        "exciting",
-        "fantastic",
-        "incredible",
-        "incredibly",
-        "love",
-        "loved",
-        "marvellous",
-        "remarkable",
-        "superb",
-        "terrific",
-        "thrilling",
-        "wonderful",
-        "wow",
-        "yay",
-    )
-)
-_CONTRACTION = re.compile(
-    r"\b[a-z]+(?:n['’]t|['’](?:ll|re|ve|d|m))\b|\b(?:it|that|there|here|what|who|let|he|she)['’]s\b", re.I
-)
-_SENTENCE = re.compile(r"[^.!?]+[.!?]+|[^.!?]+$")
 _FENCE = re.compile(r"^```[^\n`]*\n(.*?)^```\s*$", re.M | re.S)
 _MATHS = re.compile(r"\$\$(.+?)\$\$", re.S)
 
 
-def words(text: str) -> int:
-    """Number of whitespace-separated words."""
-    return len(text.split())
-
-
 def contraction_rate(text: str) -> float:
     """Contractions ("it's", "don't"; not possessives of nouns) per 100 words; 0 for an empty text."""
-    count = words(text)
-    return 100.0 * len(_CONTRACTION.findall(text)) / count if count else 0.0
+    return contractions(text) or 0.0
 
 
 def question_share(text: str) -> float:
     """Share of sentences that end with a question mark; 0 for a text without sentences."""
-    sentences = [s for s in _SENTENCE.findall(text) if s.strip(" \n.!?")]
-    return sum(s.rstrip().endswith("?") for s in sentences) / len(sentences) if sentences else 0.0
+    return questions(text) or 0.0
 
 
 def enthusiasm_rate(text: str) -> float:
     """Exclamation marks and words of enthusiasm, together, per 100 words; 0 for an empty text."""
-    count = words(text)
-    if not count:
-        return 0.0
-    marks = text.count("!") + sum(w in ENTHUSIASM_WORDS for w in re.findall(r"[a-z]+", text.lower()))
-    return 100.0 * marks / count
+    return enthusiasm(text) or 0.0
 
 
 def has_closed_code(text: str) -> bool:
@@ -92,9 +58,7 @@ def has_closed_maths(text: str) -> bool:
 
 def distinct_2(text: str) -> float:
     """Different word pairs over all word pairs (lower case); 1 where there are fewer than two words."""
-    tokens = text.lower().split()
-    pairs = list(pairwise(tokens))
-    return len(set(pairs)) / len(pairs) if pairs else 1.0
+    return metrics.distinct_2(text) or 1.0
 
 
 def names_topic(text: str, topic: str) -> bool:

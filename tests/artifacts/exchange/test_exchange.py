@@ -21,6 +21,7 @@ from labtui_artifacts.exchange import Reading, neuronpedia, read_foreign, write_
 from labtui_artifacts.exchange.base import stack_sites
 from labtui_artifacts.kinds.direction import DirectionFile, build
 from labtui_artifacts.store import Store
+from tests.conftest import need_module
 
 WIDTH = 6
 
@@ -387,7 +388,7 @@ def test_into_a_store_and_out_again(tmp_path: Path) -> None:
 
 
 def test_hidden_states_rows_are_those_of_transformers() -> None:
-    torch = pytest.importorskip("torch")
+    torch = need_module("torch")
     from transformers import Qwen3Config, Qwen3Model
 
     config = Qwen3Config(

@@ -16,8 +16,9 @@ import pytest
 from labtui_artifacts import exchange
 from labtui_artifacts.errors import BadFile, UsageError
 from labtui_artifacts.exchange import Reading, read_foreign
+from tests.conftest import need_module
 
-torch: Any = pytest.importorskip("torch")
+torch: Any = need_module("torch", whole_file=True)
 
 
 def test_stacks_single_vectors_and_dicts_of_layers(tmp_path: Path) -> None:

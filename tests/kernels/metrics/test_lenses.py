@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from labtui_artifacts.errors import BadFile, LabError, UsageError
 from labtui_kernels.metrics.base import Facts
-from labtui_kernels.metrics.lenses import band, lens, names, pooled
+from labtui_kernels.metrics.lenses import lens, names, pooled
 from labtui_kernels.metrics.patterns import MAX_REPEAT, safe, word
 from labtui_kernels.metrics.registry import metric, value
+from labtui_sessions.lenses import band
 
 TWELVE = (
     "build", "conspiracy", "hype", "lisp", "monetisation", "org-mode", "politics", "religion", "scarcity",
