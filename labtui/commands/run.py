@@ -24,24 +24,35 @@ MAX_SHOWN = 200
 @click.argument("spec")
 @click.option("--session", help="The session that takes it (default: the kernel's current one).")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a field of the spec.")
+@click.option("--yes", is_flag=True, help="Run a plan of more than 20,000 rows without being asked.")
 @click.option("--detach", is_flag=True, help="Do not wait: the kernel goes on by itself.")
 @json_option
 @target_options
 def command(
-    spec: str, session: str | None, settings: tuple[str, ...], detach: bool, as_json: bool, target: Target
+    spec: str,
+    session: str | None,
+    settings: tuple[str, ...],
+    yes: bool,
+    detach: bool,
+    as_json: bool,
+    target: Target,
 ) -> int:
     """Run SPEC: a TOML file, - for standard input, or a kind of spec (then --set gives its fields)."""
     from labtui_kernels import specs
 
     checked = specs.to_dict(specs.read(spec, settings))
-    return asyncio.run(_run(checked, session, detach, as_json, target.settled()))
+    return asyncio.run(_run(checked, session, yes, detach, as_json, target.settled()))
 
 
-async def _run(spec: dict[str, Any], session: str | None, detach: bool, as_json: bool, target: Target) -> int:
+async def _run(
+    spec: dict[str, Any], session: str | None, yes: bool, detach: bool, as_json: bool, target: Target
+) -> int:
     from labtui.client import AsyncLab
+    from labtui.consent import agreed
 
     lab = await AsyncLab.connect(target.kernel, via=target.via, session=session)
     try:
+        spec = await agreed(lab, spec, yes=yes)
         if detach:
             answer = await lab.request("submit", spec=spec, session=session)
             if as_json:

@@ -7,8 +7,9 @@ what it was, and a job goes on from its committed cells.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from labtui_artifacts.errors import UsageError
 from labtui_sessions.events import Event
@@ -18,12 +19,20 @@ INTERACTIVE = "interactive"
 BATCH = "batch"
 
 
+SAME = ("weight_hash", "tokenizer_hash", "template_hash", "dtype", "quantisation")
+"""What must be equal of two models for rows of theirs to stand in one table."""
+
+Info: TypeAlias = Mapping[str, Any]
+"""A ModelInfo as a map."""
+
+
 @dataclass
 class Job:
     """A job that is not finished.
 
     ``sent``: the worker has it. ``losses`` counts since its last committed cell. ``wish`` is what the worker
-    was asked to do with it (``pause``, ``resume``, ``cancel``) and has not done yet.
+    was asked to do with it (``pause``, ``resume``, ``cancel``) and has not done yet. ``model`` is the one that its
+    committed cells were made on, and ``made_with`` the digests of their directions.
     """
 
     id: str
@@ -37,6 +46,14 @@ class Job:
     losses: int = 0
     wish: str = ""
     committed: dict[str, None] = field(default_factory=dict)
+    model: Info | None = None
+    made_with: dict[str, str] = field(default_factory=dict)
+
+    def fits(self, model: Info | None) -> bool:
+        """The cells of one job are made on one model, in one precision."""
+        if self.model is None or model is None:
+            return True
+        return all(self.model.get(name) == model.get(name) for name in SAME)
 
     @property
     def running(self) -> bool:
@@ -49,6 +66,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self.open: dict[str, Job] = {}
+        self._models: dict[str, Info] = {}
 
     def new_id(self, kind: str, taken: set[str]) -> str:
         """A short id that no job of the session has."""
@@ -74,6 +92,9 @@ class Jobs:
                 if name in self.open:
                     self.open[name].losses += 1
             return
+        if event.kind == "model.ready":
+            self._models[session] = data.get("info") or {}
+            return
         name = data.get("job")
         if not isinstance(name, str):
             return
@@ -95,16 +116,21 @@ class Jobs:
         elif event.kind == "cell.committed":
             job.committed[str(data.get("cell"))] = None
             job.losses = 0
+            job.model = self._models.get(session)
         elif event.kind == "job.paused":
             job.status, job.wish = "paused", ""
         elif event.kind == "job.resumed":
             job.status, job.wish = "running" if job.sent else "queued", ""
-        elif event.kind == "job.started" and job.status != "paused":
-            job.status = "running"
+        elif event.kind == "job.started":
+            if not job.committed:
+                job.made_with = dict((data.get("plan") or {}).get("made_with") or {})
+            if job.status != "paused":
+                job.status = "running"
 
-    def next(self) -> list[Job]:
-        """The jobs that the worker should get now: interactive ones at once, batches one after the other."""
-        waiting = [job for job in self.open.values() if not job.sent and job.status != "paused"]
+    def next(self, model: Info | None) -> list[Job]:
+        """The jobs that a worker with that model should get now: interactive ones at once, batches one after
+        the other; none whose cells were made on another model."""
+        waiting = [job for job in self._due(model) if not job.sent]
         due = [job for job in waiting if job.priority == INTERACTIVE]
         batches = [job for job in waiting if job.priority != INTERACTIVE]
         if batches and not any(job.running for job in self.open.values() if job.priority != INTERACTIVE):
@@ -122,6 +148,13 @@ class Jobs:
             if job.status == "running":
                 job.status = "queued"
 
-    def waiting(self) -> bool:
-        """Something is to be done that does not stand still."""
-        return any(job.status != "paused" for job in self.open.values())
+    def waiting(self, model: Info | None) -> bool:
+        """Something is to be done that does not stand still and fits the model."""
+        return bool(self._due(model))
+
+    def misfits(self, model: Info | None) -> list[Job]:
+        """The jobs that wait for the model that their cells were made on."""
+        return [job for job in self.open.values() if not job.fits(model)]
+
+    def _due(self, model: Info | None) -> list[Job]:
+        return [job for job in self.open.values() if job.status != "paused" and job.fits(model)]
