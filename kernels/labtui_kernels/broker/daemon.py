@@ -62,10 +62,8 @@ def start(config: KernelConfig, command: list[str] | None = None, session: str =
             )
     finally:
         os.close(write_end)
-    with contextlib.suppress(BrokenPipeError):
-        child.communicate(
-            msgspec.json.encode(Record(config, session))
-        )  # it forks at once: the child here ends
+    with contextlib.suppress(BrokenPipeError):  # it forks at once: the child here ends
+        child.communicate(msgspec.json.encode(Record(config, session)))
     with os.fdopen(read_end, "rb") as pipe:
         boot = _boot(pipe.read(), config.name)
     if not boot.ok:
