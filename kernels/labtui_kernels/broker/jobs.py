@@ -19,11 +19,19 @@ INTERACTIVE = "interactive"
 BATCH = "batch"
 
 
-SAME = ("weight_hash", "tokenizer_hash", "template_hash", "dtype", "quantisation")
-"""What must be equal of two models for rows of theirs to stand in one table."""
-
 Info: TypeAlias = Mapping[str, Any]
 """A ModelInfo as a map."""
+
+
+def same_model(one: Info, other: Info) -> bool:
+    """Whether rows of the two may stand in one table: equal weights, tokenizer, chat template and precision."""
+    names = ("weight_hash", "tokenizer_hash", "template_hash", "dtype", "quantisation")
+    return all(one.get(name) == other.get(name) for name in names)
+
+
+def _described(info: Info) -> str:
+    parts = [str(info.get("weight_hash") or "?")[:12], str(info.get("dtype")), info.get("quantisation")]
+    return f"{str(info.get('name'))[:80]} ({', '.join(str(part) for part in parts if part)})"
 
 
 @dataclass
@@ -51,9 +59,7 @@ class Job:
 
     def fits(self, model: Info | None) -> bool:
         """The cells of one job are made on one model, in one precision."""
-        if self.model is None or model is None:
-            return True
-        return all(self.model.get(name) == model.get(name) for name in SAME)
+        return self.model is None or model is None or same_model(self.model, model)
 
     @property
     def running(self) -> bool:
@@ -152,9 +158,17 @@ class Jobs:
         """Something is to be done that does not stand still and fits the model."""
         return bool(self._due(model))
 
-    def misfits(self, model: Info | None) -> list[Job]:
-        """The jobs that wait for the model that their cells were made on."""
-        return [job for job in self.open.values() if not job.fits(model)]
+    def misfits(self, model: Info) -> str:
+        """One line about the jobs that wait for the model that their cells were made on; empty without any."""
+        found = [job for job in self.open.values() if not job.fits(model)]
+        if not found:
+            return ""
+        job, more = found[0], f" and {len(found) - 1} more" if len(found) > 1 else ""
+        return (
+            f"job {job.id}{more} cannot go on here: its {len(job.committed)} finished cells were made on "
+            f"{_described(job.model or {})}, and this kernel holds {_described(model)}; start a kernel with that "
+            "model, or cancel the job"
+        )
 
     def _due(self, model: Info | None) -> list[Job]:
         return [job for job in self.open.values() if job.status != "paused" and job.fits(model)]

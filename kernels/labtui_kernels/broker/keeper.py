@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labtui_artifacts import paths
 from labtui_artifacts.errors import LabError, from_code
 from labtui_kernels import protocol
-from labtui_kernels.broker.jobs import SAME, Info, Job
+from labtui_kernels.broker.jobs import Job, same_model
 from labtui_kernels.broker.memory import killed_for_memory, oom_kills
 from labtui_kernels.broker.supervisor import Worker
 from labtui_kernels.build import build_id
@@ -58,15 +58,7 @@ class Keeper:
     @property
     def misfits(self) -> str:
         """One line about jobs that wait for another model than this one; empty when there are none."""
-        found = self._broker.jobs.misfits(self.info)
-        if not found or self.info is None:
-            return ""
-        job, more = found[0], len(found) - 1
-        return (
-            f"job {job.id}{f' and {more} more' if more else ''} cannot go on here: its {len(job.committed)} "
-            f"finished cells were made on {_model(job.model or {})}, and this kernel holds {_model(self.info)}; "
-            "start a kernel with that model, or cancel the job"
-        )
+        return self._broker.jobs.misfits(self.info) if self.info is not None else ""
 
     @property
     def shape(self) -> ModelShape | None:
@@ -303,9 +295,7 @@ class Keeper:
     def _introduce(self, live: LiveSession) -> None:
         """Tell a session that is not the current one which model its rows come from, before they come."""
         told = live.state.model
-        if self.info is not None and (
-            told is None or any(told.get(name) != self.info.get(name) for name in SAME)
-        ):
+        if self.info is not None and (told is None or not same_model(told, self.info)):
             live.post("model.ready", {"info": self.info})
 
     def _extended(self, job: Job) -> tuple[list[str], int]:
@@ -405,9 +395,3 @@ class Keeper:
         for future in self._queries.values():
             if not future.done():
                 future.set_exception(LabError(reason))
-
-
-def _model(info: Info) -> str:
-    """A model's name, weights and precision, as a line about a mismatch needs them."""
-    parts = [str(info.get("weight_hash") or "?")[:12], str(info.get("dtype")), info.get("quantisation")]
-    return f"{str(info.get('name'))[:80]} ({', '.join(str(part) for part in parts if part)})"
