@@ -72,12 +72,15 @@ QUANTIZED = {"nf4": "4bit", "int8": "8bit"}
 
 
 def made_on(name: str, session: str) -> KernelConfig:
-    """A kernel of that name with the model that a session of this machine was made on, in its precision."""
-    from labtui_sessions.home import open_session
-    from labtui_sessions.log import state_at
+    """A kernel of that name with the model that the unfinished jobs of a session here were made on, in its
+    precision; where no job is unfinished, the model that was loaded last in it."""
+    from labtui_kernels.broker.jobs import Jobs
+    from labtui_sessions.journal import read_events
 
-    with open_session(free_session(session)) as log:
-        info = state_at(log).model or {}
+    jobs = Jobs()
+    for event in read_events(free_session(session)):
+        jobs.observe(session, event)
+    info = jobs.model_of(session)
     if not info.get("source"):
         raise UsageError(f"session {session!r} does not say which model it was made on: give --model")
     quantize = QUANTIZED.get(str(info.get("quantisation")))

@@ -191,6 +191,11 @@ async def test_a_session_that_is_copied_goes_on_elsewhere(
     done = rig.cells(rig.on_disk(session), job)
     monkeypatch.setenv("LABTUI_HOME", str(there))
     assert labtui("kernel", "start", "b", "--session", "20200101-000000-no").returncode == 2
+    other = labtui(
+        "kernel", "start", "a", "--session", session, "--model", "toy-qwen3", "--dtype", "bfloat16", "--wait"
+    )
+    assert f"job {job} cannot go on here" in other.stderr and "float32" in other.stderr, other.stderr
+    must("kernel", "stop", "a")
     told = labtui("kernel", "start", "b", "--session", session, "--wait", timeout=180)
     assert told.returncode == 0 and "toy-qwen3" in told.stderr, told.stderr
     async with rig.watching("b") as watcher:
@@ -204,4 +209,5 @@ async def test_a_session_that_is_copied_goes_on_elsewhere(
     assert rig.cells(events, job)[: len(done)] == done
     started = [event.data["plan"]["committed"] for event in events if rig._of(event, "job.started", job)]
     assert started == [0, len(done)]
-    assert [event.data["info"]["dtype"] for event in events if event.kind == "model.ready"] == ["float32"] * 2
+    loaded = [event.data["info"]["dtype"] for event in events if event.kind == "model.ready"]
+    assert loaded == ["float32", "bfloat16", "float32"]

@@ -158,6 +158,11 @@ class Jobs:
         """Something is to be done that does not stand still and fits the model."""
         return bool(self._due(model))
 
+    def model_of(self, session: str) -> Info:
+        """The model that a session's unfinished cells were made on, else the last one in it; empty without any."""
+        made = (job.model for job in self.open.values() if job.session == session and job.model)
+        return next(made, self._models.get(session, {}))
+
     def misfits(self, model: Info) -> str:
         """One line about the jobs that wait for the model that their cells were made on; empty without any."""
         found = [job for job in self.open.values() if not job.fits(model)]
