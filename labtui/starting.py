@@ -33,8 +33,10 @@ def configure(
     device: str | None = None,
     quantize: str | None = None,
     idle_ttl: str | None = None,
+    session: str | None = None,
 ) -> KernelConfig:
-    """A kernel's configuration: what is given, over the profile, over what it ran with before.
+    """A kernel's configuration: what is given, over the profile, over the model that ``session`` was made on,
+    over what it ran with before.
 
     Raises UsageError or BadFile with one line, also for a model that is plainly not there.
     """
@@ -47,6 +49,8 @@ def configure(
         base = KernelConfig(name, chosen.model, chosen.dtype, chosen.device, chosen.quantize, ttl)
     elif model is not None:
         base = KernelConfig(name, model)
+    elif session is not None:
+        base = made_on(name, session)
     elif not base.model:
         raise UsageError(
             f"kernel {name!r} has not run here before: give --model (toy-qwen3, a Hub id, a folder, a .gguf) "
@@ -62,6 +66,40 @@ def configure(
     )
     check_model(found.model)
     return configuration.check(found)
+
+
+QUANTIZED = {"nf4": "4bit", "int8": "8bit"}
+
+
+def made_on(name: str, session: str) -> KernelConfig:
+    """A kernel of that name with the model that the unfinished jobs of a session here were made on, in its
+    precision; where no job is unfinished, the model that was loaded last in it."""
+    from labtui_kernels.broker.jobs import Jobs
+    from labtui_sessions.journal import read_events
+
+    jobs = Jobs()
+    for event in read_events(free_session(session)):
+        jobs.observe(session, event)
+    info = jobs.model_of(session)
+    if not info.get("source"):
+        raise UsageError(f"session {session!r} does not say which model it was made on: give --model")
+    quantize = QUANTIZED.get(str(info.get("quantisation")))
+    return KernelConfig(name, str(info["source"]), dtype=str(info.get("dtype") or "auto"), quantize=quantize)
+
+
+def free_session(identity: str) -> Path:
+    """The folder of a session that a kernel could go on with.
+
+    UsageError when there is none; LabError when a process has it open. A lock that came along in a copy, of a
+    process elsewhere, holds nobody up.
+    """
+    from labtui_artifacts.lock import Lock
+    from labtui_sessions.home import folder_of
+    from labtui_sessions.journal import LOCK
+
+    folder = folder_of(identity)
+    with Lock(folder / LOCK, what=f"session {identity}", timeout=0.0):
+        return folder
 
 
 def resolve_model(model: str) -> str:
@@ -85,16 +123,21 @@ def resolve_model(model: str) -> str:
     return model
 
 
-def start_kernel(config: KernelConfig) -> bool:
+def start_kernel(config: KernelConfig, session: str | None = None) -> bool:
     """Start it; False when a kernel of that name runs already (a worker that was given up is started again).
 
-    UsageError when the one that runs holds another model.
+    ``session``: go on with that one. UsageError when the kernel that runs holds another model or session.
     """
     entry = registry.probe(config.name)
     if entry.hello is None:
-        daemon.start(config)
+        daemon.start(config, session=free_session(session).name if session else "")
         return True
     info = asyncio.run(ask(config.name, "info"))
+    if session and info["session"] != session:
+        raise UsageError(
+            f"kernel {config.name!r} is already running, in session {info['session']}: stop it first, or "
+            "choose another name"
+        )
     if info["model"] != config.model:
         raise UsageError(
             f"kernel {config.name!r} is already running with {info['model']}: stop it first, or choose "

@@ -162,7 +162,8 @@ class Run(Message, tag="run"):
     """Start a job, or go on with one.
 
     ``committed`` are the cells that its journal, and the table that it extends, already hold; ``first_row`` is
-    the number of its first row in that table.
+    the number of its first row in that table. ``made_with`` are the digests of the directions that the job's own
+    cells were made with.
     """
 
     job: str
@@ -172,6 +173,7 @@ class Run(Message, tag="run"):
     committed: list[str] = []
     losses: int = 0
     first_row: int = 0
+    made_with: dict[str, str] = {}
 
 
 class Control(Message, tag="control"):

@@ -11,23 +11,37 @@ from labtui import output
 from labtui.options import Target, json_option, target_options
 from labtui_artifacts.errors import Unreachable
 
+LOADING = 3600.0
+"""Seconds that a kernel elsewhere may take to load its model, as one here may (``Limits.load_budget``)."""
+
 
 @click.group("kernel")
 def command() -> None:
     """Start, list and stop kernels: background processes that hold a model."""
 
 
-def _elsewhere(target: Target, words: list[str]) -> bool:
-    """Run the same command at the other end of ``--via``; True when there is one."""
+def _elsewhere(target: Target, words: list[str], *, work: float | None = 0.0) -> bool:
+    """Run the same command at the other end of ``--via``; True when there is one.
+
+    ``work``: the seconds that the command itself may take there (None: it goes on until it is interrupted), over
+    those that the way there may take, a password included. Unreachable when it has not ended then.
+    """
     via = target.settled().via
     if not via:
         return False
-    from labtui.link import remote_command
+    from labtui import link
 
+    within = None if work is None else link.FIRST_TIMEOUT + work
     try:
-        done = subprocess.run(remote_command(via, ["kernel", *words]), check=False, stdin=subprocess.DEVNULL)
+        command = link.remote_command(via, ["kernel", *words])
+        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=within)
     except OSError as error:
         raise Unreachable(f"--via {via!r}: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise Unreachable(
+            f"--via {via!r}: `labtui kernel {words[0]}` has not ended there in {within:g} s: "
+            "is the machine reachable, and does the command ask for something?"
+        ) from error
     if done.returncode:
         raise SystemExit(3 if done.returncode in (126, 127, 255) else done.returncode)
     return True
@@ -50,6 +64,7 @@ def _ask(name: str, method: str, **params: Any) -> Any:
 @click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="Default: auto.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N. Default: auto.")
 @click.option("--idle-ttl", help="End by itself after so long without clients and jobs. Default: 8h.")
+@click.option("--session", metavar="ID", help="Go on with this session, on its model: also one copied here.")
 @click.option("--wait", is_flag=True, help="Return when the model is loaded.")
 @json_option
 @target_options
@@ -59,12 +74,12 @@ def start(name: str, wait: bool, as_json: bool, target: Target, **options: str |
     for key, value in options.items():
         if value is not None:
             words += [f"--{key.replace('_', '-')}", value]
-    if _elsewhere(target, words):
+    if _elsewhere(target, words, work=LOADING if wait else 0.0):
         return
     from labtui.starting import configure, start_kernel, wait_ready
 
     config = configure(name, **options)
-    fresh = start_kernel(config)
+    fresh = start_kernel(config, options["session"])
     if not fresh:
         output.note(f"kernel {name!r} is already running")
     if wait:
@@ -76,6 +91,8 @@ def start(name: str, wait: bool, as_json: bool, target: Target, **options: str |
         output.emit_json(info)
     else:
         output.note(f"kernel {name!r} is {info['state']}: {info['model']}")
+        if wait and info["detail"]:
+            output.note(info["detail"])
 
 
 @command.command()
@@ -162,7 +179,8 @@ def _resolve(chosen: list[str]) -> str:
 def logs(name: str | None, follow: bool, lines: int, target: Target) -> None:
     """The kernel's log: one JSON object a line."""
     chosen = _chosen(name, target)
-    if _elsewhere(target, ["logs", *chosen, "-n", str(lines), *(["-f"] if follow else [])]):
+    words = ["logs", *chosen, "-n", str(lines), *(["-f"] if follow else [])]
+    if _elsewhere(target, words, work=None if follow else 0.0):
         return
     from labtui_kernels.broker import logs as kernel_logs
     from labtui_kernels.broker.config import check_name

@@ -16,6 +16,7 @@ from labtui_artifacts.errors import LabError
 if TYPE_CHECKING:
     from labtui.client import AsyncLab
     from labtui.running import Outcome
+    from labtui_sessions.tables import Table
 
 MAX_SHOWN = 200
 
@@ -24,24 +25,38 @@ MAX_SHOWN = 200
 @click.argument("spec")
 @click.option("--session", help="The session that takes it (default: the kernel's current one).")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a field of the spec.")
+@click.option("--yes", is_flag=True, help="Run a plan of more than 20,000 rows without being asked.")
+@click.option("--force", is_flag=True, help="Take directions that were fitted on another model as wide.")
 @click.option("--detach", is_flag=True, help="Do not wait: the kernel goes on by itself.")
 @json_option
 @target_options
 def command(
-    spec: str, session: str | None, settings: tuple[str, ...], detach: bool, as_json: bool, target: Target
+    spec: str,
+    session: str | None,
+    settings: tuple[str, ...],
+    yes: bool,
+    force: bool,
+    detach: bool,
+    as_json: bool,
+    target: Target,
 ) -> int:
     """Run SPEC: a TOML file, - for standard input, or a kind of spec (then --set gives its fields)."""
     from labtui_kernels import specs
 
-    checked = specs.to_dict(specs.read(spec, settings))
-    return asyncio.run(_run(checked, session, detach, as_json, target.settled()))
+    given = [*settings, "force=true"] if force else settings
+    checked = specs.to_dict(specs.read(spec, given))
+    return asyncio.run(_run(checked, session, yes, detach, as_json, target.settled()))
 
 
-async def _run(spec: dict[str, Any], session: str | None, detach: bool, as_json: bool, target: Target) -> int:
+async def _run(
+    spec: dict[str, Any], session: str | None, yes: bool, detach: bool, as_json: bool, target: Target
+) -> int:
     from labtui.client import AsyncLab
+    from labtui.consent import agreed
 
     lab = await AsyncLab.connect(target.kernel, via=target.via, session=session)
     try:
+        spec = await agreed(lab, spec, yes=yes)
         if detach:
             answer = await lab.request("submit", spec=spec, session=session)
             if as_json:
@@ -114,9 +129,15 @@ async def _document(lab: AsyncLab, outcome: Outcome) -> dict[str, Any]:
         "seconds": outcome.seconds,
         "result": outcome.result,
         "audit": outcome.audit,
-        "tables": {name: [table.row(i) for i in range(table.rows)] for name, table in tables.items()},
+        "tables": {name: [_line(table, i) for i in range(table.rows)] for name, table in tables.items()},
         "rows": [await _row(lab, key) for key in outcome.rows] if not tables else [],
     }
+
+
+def _line(table: Table, index: int) -> dict[str, Any]:
+    """A row with why numbers of it are absent."""
+    reasons = table.reasons.get(index)
+    return {**table.row(index), **({"reasons": reasons} if reasons else {})}
 
 
 async def _row(lab: AsyncLab, key: str) -> dict[str, Any]:
@@ -137,6 +158,8 @@ async def _row(lab: AsyncLab, key: str) -> dict[str, Any]:
 async def _show(lab: AsyncLab, outcome: Outcome) -> None:
     """Tables as tables; answers as text under their arm; else what the job says of itself."""
     tables = await _tables(lab, outcome)
+    for note in outcome.result.get("notes") or []:
+        output.note(str(note))
     for table in tables.values():
         rows = [table.row(i) for i in range(min(table.rows, MAX_SHOWN))]
         output.table(rows, list(table.columns))

@@ -273,7 +273,8 @@ def _started(state: SessionState, data: ev.JobStarted, t: float) -> None:
         return
     job.status, job.started, job.finished = "running", t, None
     job.starts += 1
-    job.plan = _small(data.plan, 600)
+    counts = {name: value for name, value in data.plan.items() if name != "made_with"}  # as long as it may be
+    job.plan = _small(counts, 600)
     _fit_jobs(state)
 
 

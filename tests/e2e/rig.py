@@ -113,6 +113,8 @@ class Watcher:
         self.first = lab.state.seq + 1
         self.shown: dict[int, bytes] = {}
         self.kinds: list[tuple[str, str]] = []
+        self.told = 0
+        """How often the kernel told of progress or memory."""
         self.resets = 0
         self.phases: list[str] = []
         self._task = asyncio.create_task(self._follow())
@@ -123,8 +125,8 @@ class Watcher:
             self._take(change)
 
     def _take(self, change: Change) -> None:
-        if change.reset:
-            self.resets += 1
+        self.resets += change.reset
+        self.told += change.telemetry
         for event in change.events:
             assert event.seq not in self.shown, f"event {event.seq} was shown twice"
             self.shown[event.seq] = encode(event)

@@ -8,14 +8,20 @@ import re
 import shutil
 import socket
 import struct
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from labtui_artifacts import library
+from labtui_artifacts.kinds import direction
+from labtui_artifacts.store import Store
+from labtui_sessions.journal import read_events
 from tests.e2e.lab import labtui, one_line
 
 Maker = Callable[[Path], list[str]]
@@ -33,6 +39,9 @@ class Case:
 class Running:
     env: dict[str, str]
     socket: Path
+    info: dict[str, Any]
+    kept: list[dict[str, object]]
+    """The rows of a sweep that was finished before anything else."""
 
     def hello(self) -> None:
         """The kernel still answers a HELLO and tells its state."""
@@ -48,7 +57,10 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     done = labtui("kernel", "start", "good", "--model", "toy-qwen3", "--wait", env=env)
     assert done.returncode == 0, done.stderr
     (path,) = runtime.rglob("*.sock")
-    yield Running(env, path)
+    info = json.loads(labtui("kernel", "info", "good", "--json", env=env).stdout)
+    store_directions(Path(env["LABTUI_HOME"]) / "artifacts", info["info"])
+    first = labtui(*sweep("--json", table="kept")(tmp_path_factory.mktemp("spec")), env=env)
+    yield Running(env, path, info, table_of(first))
     labtui("kernel", "stop", "good", env=env)
     shutil.rmtree(runtime, ignore_errors=True)
 
@@ -112,6 +124,50 @@ def generate(**fields: object) -> Maker:
     )
 
 
+def store_directions(folder: Path, info: dict[str, Any]) -> None:
+    """Directions of other models, and one of this model in another precision."""
+    models = {
+        "foreign": info | {"name": "Elsewhere", "weight_hash": "e" * 64},
+        "namesake": info | {"weight_hash": "f" * 64},
+        "narrow": info | {"name": "Narrow", "weight_hash": "d" * 64, "width": 7},
+        "halved": info | {"dtype": "bfloat16"},
+    }
+    store = Store(folder)
+    draw = np.random.default_rng(1)
+    for name, model in models.items():
+        vectors = {"llm.2.out": draw.standard_normal(model["width"])}
+        store.put(name, "direction", *direction.build(vectors, meta={"name": name, "model": model}))
+
+
+SWEEP = {
+    "kind": "sweep",
+    "prompts": ["What is a fox?", "Define a fraction."],
+    "directions": ["random:7"],
+    "sites": "llm.2",
+    "strengths": ["8%"],
+    "metrics": ["words"],
+    "controls": "none",
+    "max_new_tokens": 4,
+}
+
+
+def sweep(*flags: str, **fields: object) -> Maker:
+    """``labtui run`` of a small sweep with some fields changed."""
+    made = spec("\n".join(f"{key} = {json.dumps(value)}" for key, value in {**SWEEP, **fields}.items()))
+    return lambda folder: [*made(folder), *flags]
+
+
+def lens(pattern: str) -> Maker:
+    """A sweep that asks for a lens file with that pattern."""
+
+    def make(folder: Path) -> list[str]:
+        path = folder / "boats.toml"
+        path.write_text(f'description = "Boats"\npatterns = [{json.dumps(pattern)}]\n', encoding="utf-8")
+        return sweep(metrics=[f"lens:{path}"])(folder)
+
+    return make
+
+
 def damaged_session(folder: Path) -> list[str]:
     (folder / "s.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{not json}      ")
     return ["replay", str(folder / "s.safetensors"), "--at", "1"]
@@ -143,6 +199,62 @@ CASES = [
         2,
         r"(?i)nan|finite",
     ),
+    Case("a grid without prompts", sweep(prompts=[]), 2, r"prompts: the list is empty"),
+    Case("a grid without strengths", sweep(strengths=[]), 2, r"strengths: the list is empty"),
+    Case(
+        "a sweep at a site the model lacks",
+        sweep(sites="llm.2,99"),
+        2,
+        r"block 99 does not exist.*llm\.0 to llm\.7",
+    ),
+    Case("a prompt twice", sweep(prompts=["What is a fox?"] * 2), 2, r"prompt 2 is there twice"),
+    Case("a strength twice", sweep(strengths=["8%", "8.0%"]), 2, r"strengths: 8.*is there twice"),
+    Case(
+        "rows by the ten thousand",
+        sweep(prompts=[f"p{i}" for i in range(10_001)], sites="llm.2,3"),
+        2,
+        r"20,002 rows, at most 80,008 tokens \(up to .* tokens/s of the last sweep\): --yes",
+    ),
+    Case(
+        "a million rows",
+        sweep(
+            prompts=[f"p{i}" for i in range(1300)],
+            sites="llm.*",
+            strengths=list(range(1, 101)),
+            directions=["halved"],
+        ),
+        2,
+        r"1,040,000 rows.*at most 200,000",
+    ),
+    Case(
+        "a direction of another model",
+        sweep(directions=["foreign"]),
+        2,
+        r"fitted on Elsewhere, not on toy-qwen3.*--force",
+    ),
+    Case(
+        "a direction of other weights of that name",
+        sweep(directions=["namesake"]),
+        2,
+        r"other weights that are called toy-qwen3 too \(f{12}; here [0-9a-f]{12}\).*--force",
+    ),
+    Case(
+        "a direction of another width",
+        sweep(directions=["narrow"]),
+        2,
+        r"Narrow of width 7; toy-qwen3 has width 192; make it again on this model$",
+    ),
+    Case(
+        "another width by force",
+        sweep("--force", directions=["narrow"]),
+        2,
+        r"narrow has width 7 at llm\.2.*width 192",
+    ),
+    Case("no such metric", sweep(metrics=["wrods"]), 2, r"wrods.*words"),
+    Case("a metric at a site the model lacks", sweep(metrics=["cosine:halved@llm.99"]), 2, r"llm\.99"),
+    Case("a metric of a direction that is not there", sweep(metrics=["cosine:none@llm.2"]), 2, r"none"),
+    Case("a lens with a broken pattern", lens("(boat"), 4, r"boats\.toml.*expected '\)'"),
+    Case("a lens that could run away", lens("(a+)+b"), 4, r"boats\.toml.*could run away"),
     Case("no such spec file", lambda folder: ["run", str(folder / "none.toml")], 2, r"none\.toml"),
     Case("no such kernel", lambda _: ["kernel", "info", "ghost"], 3, r"ghost"),
     Case("a damaged session", damaged_session, 4, r"s\.safetensors"),
@@ -158,6 +270,33 @@ def test_bad_input_is_one_line_and_the_kernel_lives(case: Case, kernel: Running,
     assert re.search(case.pattern, one_line(done)), done.stderr
     assert done.stdout == ""
     kernel.hello()
+
+
+def table_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+    assert done.returncode == 0, done.stderr
+    ((_, rows),) = json.loads(done.stdout)["tables"].items()
+    return rows
+
+
+def test_a_direction_of_another_model_by_force_is_said_in_the_table(kernel: Running, tmp_path: Path) -> None:
+    rows = table_of(labtui(*sweep("--force", "--json", directions=["foreign"])(tmp_path), env=kernel.env))
+    assert len(rows) == 2 and all("fitted on Elsewhere, not on toy-qwen3" in str(row["note"]) for row in rows)
+
+
+def test_another_precision_is_a_warning_and_is_said_in_the_table(kernel: Running, tmp_path: Path) -> None:
+    words = sweep(directions=["halved"])(tmp_path)
+    said = "halved: fitted on the same model in another precision (bfloat16; here float32)"
+    assert said in labtui(*words, env=kernel.env).stderr
+    assert {row["note"] for row in table_of(labtui(*words, "--json", env=kernel.env))} == {said}
+
+
+def test_a_metric_that_cannot_apply_to_a_row_is_absent_with_its_reason(
+    kernel: Running, tmp_path: Path
+) -> None:
+    words = sweep("--json", metrics=["words", "coherent", "latex-valid"])(tmp_path)
+    for row in table_of(labtui(*words, env=kernel.env)):
+        assert isinstance(row["words"], int) and row["coherent"] is row["latex-valid"] is None
+        assert isinstance(row["reasons"], dict) and row["reasons"].keys() == {"coherent", "latex-valid"}
 
 
 HELLO = {"m": "hello", "min_version": 1, "version": 1, "client": "test", "build": "test"}
@@ -211,3 +350,13 @@ def test_a_socket_folder_of_someone_else_is_refused(tmp_path: Path) -> None:
     done = labtui("kernel", "ps", env={"LABTUI_RUNTIME": str(folder)})
     assert done.returncode == 3
     assert "theirs" in one_line(done)
+
+
+def test_nothing_committed_was_lost_to_any_of_it(kernel: Running) -> None:
+    """The worker of the beginning is still there, and so are the rows of the first sweep."""
+    info = json.loads(labtui("kernel", "info", "good", "--json", env=kernel.env).stdout)
+    assert info["worker_pid"] == kernel.info["worker_pid"] and info["session"] == kernel.info["session"]
+    assert info["open_jobs"] == []
+    events = read_events(Path(kernel.env["LABTUI_HOME"]) / "sessions" / info["session"])
+    told = [event.data for event in events if event.kind == "cell.committed"]
+    assert [row for data in told if data["table"] == "kept" for row in data["rows"]] == kernel.kept

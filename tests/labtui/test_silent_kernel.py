@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner
 
-from labtui import starting
+from labtui import link, starting
 from labtui.commands.kernel import command
 from labtui.lobby import LocalLobby
 from labtui_artifacts.errors import Unreachable
@@ -49,3 +49,16 @@ def test_a_socket_that_nobody_holds_is_not_listed(silent: str) -> None:
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind(str(path))
     assert "dead" not in [one.name for one in asyncio.run(starting.roster())]
+
+
+@pytest.mark.parametrize("words", [["ps"], ["info", "k"], ["stop", "k"], ["logs", "k"], ["start", "k"]])
+def test_a_machine_that_never_answers_is_waited_for_no_longer_than_a_bound(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "FIRST_TIMEOUT", 0.3)
+    begun = time.monotonic()
+    done = CliRunner().invoke(command, [*words, "--via", "sh -c 'exec sleep 600'"])
+    assert isinstance(done.exception, Unreachable) and time.monotonic() - begun < 30
+    assert f"`labtui kernel {words[0]}` has not ended there in 0.3 s: is the machine reachable" in str(
+        done.exception
+    )

@@ -103,7 +103,8 @@ ENGINE: Any = None
 
 
 def load(source: str, **options: Any) -> Any:
-    """A "model" after two phases; ``LABTUI_ECHO`` asks for a bad one or for a slow load."""
+    """A "model" after two phases; ``LABTUI_ECHO`` asks for a bad one or for a slow load, and
+    ``LABTUI_ECHO_WEIGHTS`` is the hash of its weights."""
     wish = os.environ.get("LABTUI_ECHO", "")
     options["progress"]("weights", 0.5)
     if wish == "refuse":
@@ -113,10 +114,11 @@ def load(source: str, **options: Any) -> Any:
     if wish.startswith("after "):
         while not Path(wish[6:]).exists():
             time.sleep(0.005)
+    weights = os.environ.get("LABTUI_ECHO_WEIGHTS", "")
     info = {
         "source": source, "name": "echo", "family": "qwen3", "architecture": "Echo", "blocks": 2, "width": 8,
         "vocab": 16, "parameters": 1, "dtype": "float32", "quantisation": None, "device": "cpu",
-        "context_length": 128, "weight_hash": "", "tokenizer_hash": "", "template_hash": "", "revision": "",
+        "context_length": 128, "weight_hash": weights, "tokenizer_hash": "", "template_hash": "", "revision": "",
         "default_thinking": None, "memory_bytes": 1,
     }  # fmt: skip
     return SimpleNamespace(info=SimpleNamespace(to_dict=lambda: info), device=SimpleNamespace(type="cpu"))

@@ -11,6 +11,7 @@ as a dict), ``spec`` (the spec it was made from), ``seed``, ``origin`` (of an im
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -125,6 +126,14 @@ class DirectionFile:
     def vectors(self) -> dict[str, Array]:
         """Every vector by site."""
         return {site: self.vector(site) for site in self.sites}
+
+    def digest(self) -> str:
+        """16 hex digits over its sites and vectors, to tell whether two files hold the same direction."""
+        found = hashlib.sha256()
+        for site, vector in sorted(self.vectors().items()):
+            found.update(f"{site}\0{len(vector)}\0".encode())
+            found.update(np.ascontiguousarray(vector, dtype="<f4").data)
+        return found.hexdigest()[:16]
 
     def norm(self, site: str) -> float:
         """The Euclidean norm of the vector at ``site``."""

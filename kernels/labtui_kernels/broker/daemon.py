@@ -41,10 +41,11 @@ class Boot(msgspec.Struct):
 # ---------------------------------------------------------------- the side that starts
 
 
-def start(config: KernelConfig, command: list[str] | None = None) -> protocol.Hello:
+def start(config: KernelConfig, command: list[str] | None = None, session: str = "") -> protocol.Hello:
     """Start a kernel and return its HELLO. LabError with its own line when it cannot start.
 
-    ``command`` is the program that runs :func:`main` (tests put their own broker there).
+    ``command`` is the program that runs :func:`main` (tests put their own broker there); ``session`` the one
+    that it goes on with (empty: the one it was in).
     """
     configuration.check(config)
     registry.socket_path(config.name)
@@ -61,8 +62,8 @@ def start(config: KernelConfig, command: list[str] | None = None) -> protocol.He
             )
     finally:
         os.close(write_end)
-    with contextlib.suppress(BrokenPipeError):
-        child.communicate(msgspec.json.encode(config))  # it forks at once: the child here ends
+    with contextlib.suppress(BrokenPipeError):  # it forks at once: the child here ends
+        child.communicate(msgspec.json.encode(Record(config, session)))
     with os.fdopen(read_end, "rb") as pipe:
         boot = _boot(pipe.read(), config.name)
     if not boot.ok:
@@ -132,9 +133,10 @@ def prepare(name: str, given: bytes) -> Record:
         if known is None:
             raise UsageError(f"kernel {name!r} has never run: it needs a model")
         return known
-    config = msgspec.json.decode(given, type=KernelConfig)
-    session = known.session if known is not None and known.config.model == config.model else ""
-    return Record(config, session)
+    record = msgspec.json.decode(given, type=Record)
+    if not record.session and known is not None and known.config.model == record.config.model:
+        record.session = known.session
+    return record
 
 
 def tell(report: int, boot: Boot) -> None:

@@ -7,8 +7,9 @@ what it was, and a job goes on from its committed cells.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from labtui_artifacts.errors import UsageError
 from labtui_sessions.events import Event
@@ -18,12 +19,28 @@ INTERACTIVE = "interactive"
 BATCH = "batch"
 
 
+Info: TypeAlias = Mapping[str, Any]
+"""A ModelInfo as a map."""
+
+
+def same_model(one: Info, other: Info) -> bool:
+    """Whether rows of the two may stand in one table: equal weights, tokenizer, chat template and precision."""
+    names = ("weight_hash", "tokenizer_hash", "template_hash", "dtype", "quantisation")
+    return all(one.get(name) == other.get(name) for name in names)
+
+
+def _described(info: Info) -> str:
+    parts = [str(info.get("weight_hash") or "?")[:12], str(info.get("dtype")), info.get("quantisation")]
+    return f"{str(info.get('name'))[:80]} ({', '.join(str(part) for part in parts if part)})"
+
+
 @dataclass
 class Job:
     """A job that is not finished.
 
     ``sent``: the worker has it. ``losses`` counts since its last committed cell. ``wish`` is what the worker
-    was asked to do with it (``pause``, ``resume``, ``cancel``) and has not done yet.
+    was asked to do with it (``pause``, ``resume``, ``cancel``) and has not done yet. ``model`` is the one that its
+    committed cells were made on, and ``made_with`` the digests of their directions.
     """
 
     id: str
@@ -37,6 +54,12 @@ class Job:
     losses: int = 0
     wish: str = ""
     committed: dict[str, None] = field(default_factory=dict)
+    model: Info | None = None
+    made_with: dict[str, str] = field(default_factory=dict)
+
+    def fits(self, model: Info | None) -> bool:
+        """The cells of one job are made on one model, in one precision."""
+        return self.model is None or model is None or same_model(self.model, model)
 
     @property
     def running(self) -> bool:
@@ -49,6 +72,7 @@ class Jobs:
 
     def __init__(self) -> None:
         self.open: dict[str, Job] = {}
+        self._models: dict[str, Info] = {}
 
     def new_id(self, kind: str, taken: set[str]) -> str:
         """A short id that no job of the session has."""
@@ -74,6 +98,9 @@ class Jobs:
                 if name in self.open:
                     self.open[name].losses += 1
             return
+        if event.kind == "model.ready":
+            self._models[session] = data.get("info") or {}
+            return
         name = data.get("job")
         if not isinstance(name, str):
             return
@@ -95,16 +122,21 @@ class Jobs:
         elif event.kind == "cell.committed":
             job.committed[str(data.get("cell"))] = None
             job.losses = 0
+            job.model = self._models.get(session)
         elif event.kind == "job.paused":
             job.status, job.wish = "paused", ""
         elif event.kind == "job.resumed":
             job.status, job.wish = "running" if job.sent else "queued", ""
-        elif event.kind == "job.started" and job.status != "paused":
-            job.status = "running"
+        elif event.kind == "job.started":
+            if not job.committed:
+                job.made_with = dict((data.get("plan") or {}).get("made_with") or {})
+            if job.status != "paused":
+                job.status = "running"
 
-    def next(self) -> list[Job]:
-        """The jobs that the worker should get now: interactive ones at once, batches one after the other."""
-        waiting = [job for job in self.open.values() if not job.sent and job.status != "paused"]
+    def next(self, model: Info | None) -> list[Job]:
+        """The jobs that a worker with that model should get now: interactive ones at once, batches one after
+        the other; none whose cells were made on another model."""
+        waiting = [job for job in self._due(model) if not job.sent]
         due = [job for job in waiting if job.priority == INTERACTIVE]
         batches = [job for job in waiting if job.priority != INTERACTIVE]
         if batches and not any(job.running for job in self.open.values() if job.priority != INTERACTIVE):
@@ -122,6 +154,26 @@ class Jobs:
             if job.status == "running":
                 job.status = "queued"
 
-    def waiting(self) -> bool:
-        """Something is to be done that does not stand still."""
-        return any(job.status != "paused" for job in self.open.values())
+    def waiting(self, model: Info | None) -> bool:
+        """Something is to be done that does not stand still and fits the model."""
+        return bool(self._due(model))
+
+    def model_of(self, session: str) -> Info:
+        """The model that a session's unfinished cells were made on, else the last one in it; empty without any."""
+        made = (job.model for job in self.open.values() if job.session == session and job.model)
+        return next(made, self._models.get(session, {}))
+
+    def misfits(self, model: Info) -> str:
+        """One line about the jobs that wait for the model that their cells were made on; empty without any."""
+        found = [job for job in self.open.values() if not job.fits(model)]
+        if not found:
+            return ""
+        job, more = found[0], f" and {len(found) - 1} more" if len(found) > 1 else ""
+        return (
+            f"job {job.id}{more} cannot go on here: its {len(job.committed)} finished cells were made on "
+            f"{_described(job.model or {})}, and this kernel holds {_described(model)}; start a kernel with that "
+            "model, or cancel the job"
+        )
+
+    def _due(self, model: Info | None) -> list[Job]:
+        return [job for job in self.open.values() if job.status != "paused" and job.fits(model)]

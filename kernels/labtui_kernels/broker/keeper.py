@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labtui_artifacts import paths
 from labtui_artifacts.errors import LabError, from_code
 from labtui_kernels import protocol
-from labtui_kernels.broker.jobs import Job
+from labtui_kernels.broker.jobs import Job, same_model
 from labtui_kernels.broker.memory import killed_for_memory, oom_kills
 from labtui_kernels.broker.supervisor import Worker
 from labtui_kernels.build import build_id
@@ -19,6 +19,7 @@ from labtui_kernels.models.info import ModelInfo
 
 if TYPE_CHECKING:
     from labtui_kernels.broker.server import Broker
+    from labtui_kernels.broker.writer import LiveSession
 
 PROGRESS_STEP = 0.1
 LOSS_WINDOW = 600.0
@@ -52,7 +53,12 @@ class Keeper:
         """Loading, or with jobs to do; a worker that is given up does not count."""
         if self.failure is not None:
             return False
-        return (self.worker is not None and not self.ready) or self._broker.jobs.waiting()
+        return (self.worker is not None and not self.ready) or self._broker.jobs.waiting(self.info)
+
+    @property
+    def misfits(self) -> str:
+        """One line about jobs that wait for another model than this one; empty when there are none."""
+        return self._broker.jobs.misfits(self.info) if self.info is not None else ""
 
     @property
     def shape(self) -> ModelShape | None:
@@ -100,10 +106,10 @@ class Keeper:
             self.worker.kill(reason)
 
     async def stop(self, grace: float) -> None:
-        """End the worker for good."""
+        """End the worker for good; one that still loads its model has nothing to finish and is not waited for."""
         self._stopping = True
         if self.worker is not None:
-            await self.worker.quit(grace)
+            await self.worker.quit(grace if self.ready else 0.0)
         self._fail_queries("the kernel is stopping")
 
     def _lost(self, worker: Worker, reason: str, status: int | None) -> None:
@@ -273,15 +279,24 @@ class Keeper:
         broker = self._broker
         if not self.ready or self.worker is None or broker.draining or broker.sessions.stalled:
             return
-        for job in broker.jobs.next():
+        for job in broker.jobs.next(self.info):
             job.sent = True
+            self._introduce(broker.sessions.get(job.session))
             cells, first = self._extended(job)
             committed = list(dict.fromkeys([*job.committed, *cells]))
             broker.log.write("job.sent", job=job.id, kind=job.kind, committed=len(committed))
             self.worker.send(
-                protocol.Run(job.id, job.kind, job.spec, job.priority, committed, job.losses, first)
+                protocol.Run(
+                    job.id, job.kind, job.spec, job.priority, committed, job.losses, first, job.made_with
+                )
             )
         self.show_state()
+
+    def _introduce(self, live: LiveSession) -> None:
+        """Tell a session that is not the current one which model its rows come from, before they come."""
+        told = live.state.model
+        if self.info is not None and (told is None or not same_model(told, self.info)):
+            live.post("model.ready", {"info": self.info})
 
     def _extended(self, job: Job) -> tuple[list[str], int]:
         """The cells of the table that a sweep extends, which are not run again, and its first row's number."""

@@ -239,7 +239,7 @@ class Broker:
         return {
             "kernel": self.config.name,
             "state": self.state,
-            "detail": detail or self.sessions.sync_error,
+            "detail": detail or self.keeper.misfits or self.sessions.sync_error,
             "progress": self.progress,
             "stalled": bool(stalled),
             "session": current.id if current else self.record.session,

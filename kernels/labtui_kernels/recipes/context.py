@@ -61,6 +61,11 @@ class JobContext(Protocol):
         ...
 
     @property
+    def made_with(self) -> Mapping[str, str]:
+        """Digests, by name, of the directions that the job's committed cells were made with."""
+        ...
+
+    @property
     def halvings(self) -> int:
         """How often the worker ran out of memory: batches are halved that many times."""
         ...

@@ -128,8 +128,10 @@ class Resolver:
         match = compatibility(opened.meta, self.info)
         said = warning(match, opened.meta, self.info)
         if match in ("width", "no") and not self.force:
+            forced = opened.model.get("width") in (None, self.info.width)  # else there is nothing to force
             raise UsageError(
-                f"direction {opened.name!r}: {said}; make it again on this model, or set force = true"
+                f"direction {opened.name!r}: {said}; make it again on this model"
+                + (", or set force = true (--force)" if forced else "")
             )
         if said:
             self.notes[opened.name] = f"{opened.name}: {said}"

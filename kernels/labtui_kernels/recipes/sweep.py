@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from labtui_artifacts.errors import JobFailed
+from labtui_artifacts.errors import JobFailed, UsageError
+from labtui_artifacts.kinds.direction import DirectionFile
 
 from ..engine import Batch
 from ..lang.algebra import parse_algebra
@@ -47,21 +48,35 @@ class SweepRecipe:
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         made = self._planned(ctx)
         done = sum(row.cell in ctx.committed for row in made.rows)
-        return {**made.counts, "table": self.table(ctx), "committed": done}
+        counts = {**made.counts, "table": self.table(ctx), "committed": done}
+        return {**counts, "made_with": self._made_with(ctx)}
 
     def table(self, ctx: JobContext) -> str:
         """The name of the table that the rows go to."""
         return self.spec.table or ctx.job
 
-    def _shuffles(self, ctx: JobContext) -> dict[str, int]:
-        """How many shuffled-label controls each stored direction of the spec brings along."""
+    def _files(self, ctx: JobContext) -> dict[str, DirectionFile]:
+        """The stored directions of the spec."""
         resolver = new_resolver(ctx, self.spec.force)
         exprs = [parse_algebra(text) for text in self.spec.directions]
-        return {name: resolver.file(name).shuffles for expr in exprs for name in expr.names}
+        return {name: resolver.file(name) for expr in exprs for name in expr.names}
+
+    def _made_with(self, ctx: JobContext) -> dict[str, str]:
+        """Digests of the directions; UsageError for one that the committed cells were not made with."""
+        found = {name: file.digest() for name, file in self._files(ctx).items()}
+        for name, digest in found.items():
+            before = ctx.made_with.get(name, digest)
+            if before != digest:
+                raise UsageError(
+                    f"direction {name!r} has changed: the {len(ctx.committed)} finished cells were made with "
+                    f"{before}, and {name} is now {digest}; put that one back, or run the sweep anew"
+                )
+        return found
 
     def _planned(self, ctx: JobContext) -> Plan:
         if self._plan is None:
-            self._plan = plan_sweep(self.spec, ctx.loaded.info.shape, shuffles=self._shuffles(ctx))
+            shuffles = {name: file.shuffles for name, file in self._files(ctx).items()}
+            self._plan = plan_sweep(self.spec, ctx.loaded.info.shape, shuffles=shuffles)
         return self._plan
 
     def run(self, ctx: JobContext) -> Steps:

@@ -246,7 +246,11 @@ def _count(sweep: _Sweep) -> dict[str, Any]:
             "strengths", "no row is left without 0 and without controls; expected another strength"
         )
     if rows > MAX_ROWS:
-        raise spec.refuse("sites", f"the plan has {rows:,} rows; at most {MAX_ROWS:,} are run in one sweep")
+        raise spec.refuse(
+            "sites",
+            f"the plan has {rows:,} rows (at most {rows * spec.max_new_tokens:,} tokens); at most {MAX_ROWS:,} "
+            "rows are run in one sweep: fewer prompts, sites, strengths or seeds",
+        )
     return {
         "rows": rows,
         "cells": rows,

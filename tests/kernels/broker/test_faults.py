@@ -275,3 +275,56 @@ async def test_a_restart_with_another_model_opens_a_new_session() -> None:
     with pytest.raises(UsageError, match="already running"):
         await asyncio.to_thread(daemon.start, kernels.KernelConfig("k", "echo"), kernels.BROKER)
     await again.close()
+
+
+async def test_a_kernel_that_loads_is_stopped_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABTUI_ECHO", f"after {tmp_path / 'never'}")
+    broker = kernels.start(limits={"quit_grace": 600})
+    lab = await AsyncLab.connect("k")
+    await kernels.until(lab, lambda: lab.state.kernel.state == "loading", "loading")
+    worker = (await lab.request("info"))["worker_pid"]
+    await lab.request("stop")
+    kernels.wait_for(lambda: not kernels.alive(broker) and not kernels.alive(worker), "both to end")
+    await lab.close()
+
+
+async def test_a_job_waits_for_the_model_that_its_cells_were_made_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session is taken up with other weights: its unfinished job stays, others run, and the right model ends it."""
+    gate = tmp_path / "gate"
+    monkeypatch.setenv("LABTUI_ECHO_WEIGHTS", "a" * 64)
+    kernels.start()
+    lab = await kernels.ready()
+    job = await kernels.submit(lab, "one", f"wait {gate}", "three")
+    await kernels.until(lab, lambda: lab.state.jobs[job].cells == 1, "a cell")
+    kernels.kill((await lab.request("info"))["pid"])
+    await lab.close()
+    gate.touch()
+
+    monkeypatch.setenv("LABTUI_ECHO_WEIGHTS", "b" * 64)
+    kernels.start(idle_ttl=0.0)
+    lab = await kernels.ready()
+    other = await kernels.submit(lab, "x", "y")
+    assert (await kernels.finished(lab, other)).status == "done"
+    info = await lab.request("info")
+    assert [(one["job"], one["status"]) for one in info["open_jobs"]] == [(job, "waits for its model")]
+    assert info["detail"] == (
+        f"job {job} cannot go on here: its 1 finished cells were made on echo (aaaaaaaaaaaa, float32), and this "
+        "kernel holds echo (bbbbbbbbbbbb, float32); start a kernel with that model, or cancel the job"
+    )
+    await lab.request("stop")
+    kernels.wait_for(lambda: not kernels.alive(info["pid"]), "the kernel to end")
+    await lab.close()
+
+    monkeypatch.setenv("LABTUI_ECHO_WEIGHTS", "a" * 64)
+    kernels.start()
+    lab = await kernels.ready()
+    assert (await kernels.finished(lab, job)).status == "done"
+    events = kernels.journal(lab.session)
+    assert [e.data["cell"] for e in events if e.kind == "cell.committed" and e.data["job"] == job] == [
+        "c0", "c1", "c2",
+    ]  # fmt: skip
+    await lab.close()

@@ -1,7 +1,7 @@
 """What the engine must equal, worked out the slow way: the row alone, no cache, one forward pass a token.
 
-Nothing here comes from the engine: edits are written out again, as hooks on the modules by their transformers
-paths.
+Nothing here comes from the engine but the uniforms of a seed: edits are written out again, as hooks on the modules
+by their transformers paths.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
+from transformers import TopKLogitsWarper, TopPLogitsWarper
 
-from labtui_kernels.engine import Edit, Row
+from labtui_kernels.engine import Edit, Row, Sampling
+from labtui_kernels.engine.sampling import uniforms
 from labtui_kernels.lang.sites import Site
 
 
@@ -129,3 +131,33 @@ def greedy(model: Any, row: Row) -> tuple[list[int], list[float]]:
         if row.forced is None and token in row.stop_ids:
             break
     return tokens, values
+
+
+def drawn(last: torch.Tensor, setting: Sampling, point: float) -> int:
+    """Inverse CDF over the vocabulary in order, one row, with transformers' own filters."""
+    scores = (last / setting.temperature)[None]
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    if setting.top_k:
+        scores = TopKLogitsWarper(setting.top_k)(ids, scores)  # type: ignore[arg-type]
+    if setting.top_p < 1:
+        scores = TopPLogitsWarper(setting.top_p)(ids, scores)  # type: ignore[arg-type]
+    total = 0.0
+    probabilities = scores[0].double().softmax(-1).tolist()
+    for token, probability in enumerate(probabilities):
+        total += probability
+        if total > point:
+            return token
+    raise AssertionError("the probabilities do not reach one")
+
+
+def alone(model: Any, row: Row) -> list[int]:
+    """Tokens of the row alone, greedy or drawn with the uniforms of its seed."""
+    if row.sampling.greedy:
+        return greedy(model, row)[0]
+    points = uniforms(row.seed, row.max_new_tokens)
+    generated: list[int] = []
+    for point in points:
+        generated.append(drawn(logits(model, row, generated)[-1], row.sampling, float(point)))
+        if generated[-1] in row.stop_ids:
+            break
+    return generated

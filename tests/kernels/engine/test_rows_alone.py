@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from labtui_kernels.engine import Edit, Engine, Row
+from labtui_kernels.engine import Edit, Engine, Row, Sampling
 from labtui_kernels.lang.positions import parse_where
 from tests.support.tiny import TEXT_FAMILIES, tiny
 
 from .driving import prompt, run, tokens, vector
-from .reference import greedy, site
+from .reference import alone, greedy, site
 
 WIDTH = 48
 
@@ -55,6 +57,33 @@ def test_batched_rows_equal_rows_alone(family: str) -> None:
         for each, value in zip(results[row.key], logprobs, strict=True):
             assert each.logprob == pytest.approx(value, abs=2e-4)
         assert results[row.key][-1].finish == "length"
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+def test_everything_at_once_equals_rows_alone(family: str) -> None:
+    """Mixed lengths, edits, samplings and seeds, in chunks, while rows come in that nobody had announced.
+
+    Two slots for ten rows, so that each is refilled many times; some end at a stop token.
+    """
+    loaded = tiny(family)
+    settings = [Sampling(1.0), Sampling(), Sampling(0.7, top_k=20), Sampling(1.2, top_p=0.8)]
+    first, *others = mixed_rows()
+    rows = [replace(first, key=f"seed-{seed}", sampling=settings[0], seed=seed) for seed in (101, 102)]
+    for number, row in enumerate(others):
+        stop_ids = frozenset(range(number % 3 * 20))
+        rows.append(replace(row, sampling=settings[number % 4], seed=number, stop_ids=stop_ids))
+    batch = Engine(loaded, chunk_tokens=8).batch(slots=2)
+    found: dict[str, list[int]] = {}
+    coming = list(reversed(rows))
+    while coming or not batch.done:
+        if coming and len(batch.waiting) < 2:
+            batch.add(coming.pop())
+        for each in batch.step():
+            found.setdefault(each.key, []).append(each.token)
+    wanted = {row.key: alone(loaded.model, row) for row in rows}
+    assert found == wanted
+    assert found["seed-101"] != found["seed-102"]
+    assert any(len(found[row.key]) < row.max_new_tokens for row in rows if row.stop_ids)
 
 
 def test_plain_rows_equal_generate() -> None:

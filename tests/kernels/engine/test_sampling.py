@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from labtui_kernels.engine import Edit, Engine, Row, Sampling
 from labtui_kernels.engine.sampling import Chooser, uniforms
 from tests.support.tiny import tiny
 
 from .driving import prompt, run, tokens, vector
-from .reference import logits, site
+from .reference import alone, logits, site
 
 SETTINGS = [
     Sampling(temperature=1.0),
@@ -20,23 +19,6 @@ SETTINGS = [
     Sampling(temperature=1.3, top_p=0.8),
     Sampling(temperature=0.9, top_k=40, top_p=0.9),
 ]
-
-
-def reference_token(last: torch.Tensor, setting: Sampling, point: float) -> int:
-    """Inverse CDF over the vocabulary in order, one row, with transformers' own filters."""
-    scores = (last / setting.temperature)[None]
-    ids = torch.zeros(1, 1, dtype=torch.long)
-    if setting.top_k:
-        scores = TopKLogitsWarper(setting.top_k)(ids, scores)  # type: ignore[arg-type]
-    if setting.top_p < 1:
-        scores = TopPLogitsWarper(setting.top_p)(ids, scores)  # type: ignore[arg-type]
-    total = 0.0
-    probabilities = scores[0].double().softmax(-1).tolist()
-    for token, probability in enumerate(probabilities):
-        total += probability
-        if total > point:
-            return token
-    raise AssertionError("the probabilities do not reach one")
 
 
 def test_uniforms_depend_on_seed_and_step_alone() -> None:
@@ -68,14 +50,7 @@ def test_sampled_rows_equal_the_slow_way(family: str) -> None:
     rows.append(Row(key="greedy", ids=prompt(7, 1), max_new_tokens=6))
     results = run(Engine(loaded).batch(slots=4), rows)
     for row in rows:
-        points = uniforms(row.seed, row.max_new_tokens)
-        generated: list[int] = []
-        for step in range(row.max_new_tokens):
-            last = logits(loaded.model, row, generated)[-1]
-            if row.sampling.greedy:
-                generated.append(int(last.argmax()))
-            else:
-                generated.append(reference_token(last, row.sampling, float(points[step])))
+        generated = alone(loaded.model, row)
         assert tokens(results[row.key]) == generated, row.key
         last = logits(loaded.model, row, generated[:-1])[-1].log_softmax(-1)
         assert results[row.key][-1].logprob == pytest.approx(float(last[generated[-1]]), abs=2e-4)

@@ -30,6 +30,22 @@ def test_a_thousand_sweeps_without_an_effect() -> None:
     assert significant > 5  # the test is a test: it does reject now and then
 
 
+def test_grids_of_the_size_that_people_run() -> None:
+    """8 blocks x 9 strengths x 20 prompts with the controls that ``auto`` brings: 72 cells are no more lenient."""
+    world = World(sites=8, strengths=9, nulls=40)
+    summaries = [sweep(world, 10_000 + seed) for seed in range(150)]
+    significant = sum(any((cell.p_family or 1) < 0.05 for cell in s.grid) for s in summaries)
+    called = sum(any(cell.verdict == "called" for cell in s.grid) for s in summaries)
+    assert called <= significant <= 150 * at_most(0.05, 150)
+    planted = {(5, strength): 0.4 for strength in range(4, 9)}  # 40% of the words from the fifth strength on
+    calls = {True: 0, False: 0}
+    for seed in range(10):
+        for cell in sweep(world, 20_000 + seed, planted).grid:
+            there = cell.point.site == "llm.5" and (cell.point.strength or 0) > 4
+            calls[there] += cell.verdict == "called"
+    assert calls[True] >= 0.9 * 50 and calls[False] <= 0.01 * 670
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.8])
 def test_a_direction_no_better_than_a_random_one_seldom_exceeds_the_null(share: float) -> None:
     """Each cell's direction is itself a random one, with effects of its own: at most 5% exceed the bound."""

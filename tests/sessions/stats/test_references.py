@@ -38,6 +38,7 @@ def test_the_interval_of_a_mean() -> None:
 
 
 @given(st.integers(1, 400), st.data())
+@settings(deadline=None)
 def test_wilson(trials: int, data: st.DataObject) -> None:
     hits = data.draw(st.integers(0, trials))
     low, high = wilson(np.array([hits / trials]), np.array([trials]))
@@ -133,6 +134,7 @@ def test_properties_of_the_test(rows: list[list[int]]) -> None:
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=60))
+@settings(deadline=None)
 def test_the_percentile(values: list[float]) -> None:
     found = percentile(np.array([[*values, np.nan]]))
     assert found[0] == pytest.approx(np.quantile(values, 0.95, method="weibull"))

@@ -14,6 +14,7 @@ from labtui_kernels.build import build_id
 
 if TYPE_CHECKING:
     from labtui_kernels.broker.clients import Client
+    from labtui_kernels.broker.jobs import Job
     from labtui_kernels.broker.server import Broker
 
 MAX_LINES = 500
@@ -63,7 +64,7 @@ async def info(broker: Broker, client: Client, params: Params) -> dict[str, Any]
             {
                 "job": job.id,
                 "kind": job.kind,
-                "status": "running" if job.running else job.status,
+                "status": _status(broker, job),
                 "priority": job.priority,
                 "session": job.session,
                 "cells": len(job.committed),
@@ -73,6 +74,12 @@ async def info(broker: Broker, client: Client, params: Params) -> dict[str, Any]
             for job in broker.jobs.open.values()
         ],
     }
+
+
+def _status(broker: Broker, job: Job) -> str:
+    if not job.fits(broker.keeper.info):
+        return "waits for its model"
+    return "running" if job.running else job.status
 
 
 def _resident() -> int:
