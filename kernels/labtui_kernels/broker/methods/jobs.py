@@ -133,12 +133,15 @@ async def knob(broker: Broker, client: Client, params: KnobParams) -> None:
 
 @method("plan", Plan)
 async def plan(broker: Broker, client: Client, params: Plan) -> dict[str, Any]:
-    """What a spec would run: counts of rows and cells."""
+    """What a spec would run: counts of rows and cells, and ``seconds`` where jobs like it were timed here."""
     from labtui_kernels import specs
+    from labtui_kernels.specs.pace import seconds_for
     from labtui_kernels.specs.plan import count
 
     spec = await asyncio.to_thread(specs.load, params.spec)
     shape = broker.keeper.shape
     if shape is None:
         raise UsageError("the model is not loaded yet: a plan needs its sites")
-    return await asyncio.to_thread(count, spec, shape)
+    counts = await asyncio.to_thread(count, spec, shape)
+    seconds = seconds_for(counts, broker.sessions.get(None).state.jobs.values())
+    return counts if seconds is None else {**counts, "seconds": seconds}

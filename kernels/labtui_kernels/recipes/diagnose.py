@@ -1,0 +1,328 @@
+"""The recipe ``diagnose``: layer anatomy, residual landscape and cosine map, into three tables.
+
+``<table>-anatomy`` has a row a site, ``<table>-landscape`` a row a prompt and site, ``<table>-cosines`` a row a
+pair of stored directions and site.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+import torch
+
+from labtui_artifacts import library
+from labtui_artifacts.errors import UsageError
+
+from ..directions.estimate import Estimate, estimate_all
+from ..directions.landscape import Landscape, landscape
+from ..directions.stability import cosine, signal_to_noise
+from ..lang.sites import Site, parse_sites
+from ..models.chat import Rendered
+from ..specs import Diagnose, Direction, load, shown_prompt
+from ..specs.plan import count, landscape_sites, neutral_prompts
+from . import norms, poles
+from .context import JobContext, Steps
+from .decode import new_resolver
+from .keep import check_free, finite
+from .prompts import rendered_text
+from .resolve import Resolver
+
+KIND = "activations"
+GROUPS = ("positive", "negative", "neutral")
+MOST_POINTS = 256
+"""Prompts of each group in the landscape's table, spread evenly; all of them decide its axes."""
+MOST_TEXT = 200
+
+Readings = dict[str, dict[Site, torch.Tensor]]
+"""By group, activations [prompts, d] by site."""
+
+
+class DiagnoseRecipe:
+    """What the poles of a direction look like at every site, and how stored directions lie to each other."""
+
+    kind: ClassVar[str] = "diagnose"
+
+    def __init__(self, spec: Diagnose) -> None:
+        self.spec = spec
+
+    def plan(self, ctx: JobContext) -> dict[str, Any]:
+        if self.spec.name:
+            check_free(ctx, self.spec.name, self.spec.replace)
+        counts = count(self.spec, ctx.loaded.info.shape)
+        pairs = len(poles.chats(self._source(new_resolver(ctx, self.spec.force))))
+        prompts = 2 * pairs + neutral_prompts(self.spec)
+        return {**counts, "pairs": pairs, "prompts": prompts, "table": self._base(ctx)}
+
+    def run(self, ctx: JobContext) -> Steps:
+        spec, shape = self.spec, ctx.loaded.info.shape
+        resolver = new_resolver(ctx, spec.force)
+        source = self._source(resolver)
+        sites = sorted({site for group in parse_sites(spec.sites, shape) for site in group})
+        shown = landscape_sites(spec, shape)
+        compared = {name: resolver.file(name) for name in spec.compared}
+        references = yield from norms.measure(ctx, sites)
+        prompts = self._prompts(ctx, source)
+        readings = yield from self._read(ctx, prompts, sites, source.read)
+        ctx.budget("estimate", poles.BUDGET)
+        yield
+        planes: dict[Site, Landscape] = {}
+        for site in shown:
+            planes[site] = landscape({group: found[site] for group, found in readings.items()})
+            yield
+        found = _estimates(source, readings)
+        stored = self._stored(resolver, sites)
+        lines = [
+            {"poles": spec.label, **_line(site, readings, found, references, planes, stored)}
+            for site in sites
+        ]
+        self._commit(ctx, "anatomy", "anatomy", lines)
+        texts = {group: [text for text, _ in items] for group, items in prompts.items()}
+        for site, plane in planes.items():
+            points = list(_points(spec.label, site, plane, texts))
+            self._commit(ctx, "landscape", f"landscape:{site}", points)
+            yield
+        if len(compared) > 1:
+            for site in sites:
+                self._commit(ctx, "cosines", f"cosines:{site}", _cosines(site, compared))
+        if spec.name and planes:
+            _keep(ctx, spec, planes, readings)
+        return {
+            "table": self._base(ctx),
+            "poles": spec.label,
+            "method": source.method,
+            "read": source.read,
+            "pairs": len(prompts["positive"]),
+            "neutral": len(prompts.get("neutral", ())),
+            "sites": len(sites),
+            "notes": sorted(resolver.notes.values()),
+            **({"artifact": spec.name} if spec.name and planes else {}),
+        }
+
+    def _base(self, ctx: JobContext) -> str:
+        return self.spec.table or ctx.job
+
+    def _commit(self, ctx: JobContext, table: str, cell: str, rows: list[dict[str, Any]]) -> None:
+        if cell not in ctx.committed:
+            name = f"{self._base(ctx)}-{table}"
+            ctx.emit("cell.committed", {"cell": cell, "table": name, "rows": rows})
+
+    def _source(self, resolver: Resolver) -> Direction | Diagnose:
+        """The spec that has the poles: this one, or the one that the stored direction was made by."""
+        spec = self.spec
+        if not spec.direction:
+            return spec
+        kept = resolver.file(spec.direction).meta.get("spec")
+        kind = kept.get("kind") if isinstance(kept, Mapping) else None
+        if kind != "direction" or not isinstance(kept, Mapping):
+            how = {"compose": "was made by algebra", "patch": "is an activation"}.get(
+                str(kind), "was imported"
+            )
+            raise spec.refuse(
+                "direction",
+                f"{spec.direction} {how}, so it has no poles of its own; give a style, or positive and negative",
+            )
+        try:
+            made = load(kept)
+        except UsageError as problem:
+            raise spec.refuse("direction", f"the spec kept with {spec.direction} is damaged: {problem}") from None
+        if not isinstance(made, Direction) or made.method == "random":
+            raise spec.refuse("direction", f"{spec.direction} is random, so it has no poles")
+        return made
+
+    def _prompts(
+        self, ctx: JobContext, source: Direction | Diagnose
+    ) -> dict[str, list[tuple[str, Rendered]]]:
+        """By group, each prompt's text as the table shows it, and its tokens."""
+        chats = poles.chats(source)
+        positive, negative = poles.pairs(ctx, source)
+        found = {
+            "positive": [(_text(pair[0]), one) for pair, one in zip(chats, positive, strict=True)],
+            "negative": [(_text(pair[1]), one) for pair, one in zip(chats, negative, strict=True)],
+        }
+        if neutral_prompts(self.spec):
+            chosen = library.prompt_set(norms.NEUTRAL)
+            found["neutral"] = [
+                (text, rendered_text(ctx, text, chosen.system, source.thinking)) for text in chosen.prompts
+            ]
+        return found
+
+    def _read(
+        self,
+        ctx: JobContext,
+        prompts: Mapping[str, Sequence[tuple[str, Rendered]]],
+        sites: Sequence[Site],
+        read: str,
+    ) -> Any:
+        """Activations of all groups in one pass: :data:`Readings`, as the generator's value."""
+        everyone = [one for items in prompts.values() for _, one in items]
+        table = yield from poles.capture(ctx, everyone, sites, read)
+        found: Readings = {}
+        first = 0
+        for group, items in prompts.items():
+            found[group] = {site: rows[first : first + len(items)] for site, rows in table.items()}
+            first += len(items)
+        return found
+
+    def _stored(self, resolver: Resolver, sites: Sequence[Site]) -> dict[Site, torch.Tensor] | None:
+        """The stored direction's own vectors at these sites; None where the poles are no direction's."""
+        if not self.spec.direction:
+            return None
+        kept = resolver.file(self.spec.direction)
+        return {
+            site: torch.from_numpy(kept.vector(str(site))) for site in sites if str(site) in kept.sites
+        }
+
+
+def _text(chat: Sequence[Any]) -> str:
+    """A prompt as the table shows it: what the system prompt asks, then the last user turn."""
+    system = chat[0].content if chat and chat[0].role == "system" else ""
+    return " · ".join(part for part in (system, shown_prompt(list(chat))) if part)[:MOST_TEXT]
+
+
+def _estimates(source: Direction | Diagnose, readings: Readings) -> dict[Site, Estimate]:
+    """The direction of every site where the poles differ at all, by the source's method."""
+    positive, negative = readings["positive"], readings["negative"]
+    apart = [site for site in positive if bool((positive[site].mean(0) != negative[site].mean(0)).any())]
+    if not apart:
+        return {}
+    method = "mean-difference" if source.method == "pair" else source.method
+    return estimate_all(
+        method,
+        {site: positive[site] for site in apart},
+        {site: negative[site] for site in apart},
+        source.seed,
+    )
+
+
+def _line(
+    site: Site,
+    readings: Readings,
+    found: Mapping[Site, Estimate],
+    references: Mapping[Site, norms.Norms],
+    planes: Mapping[Site, Landscape],
+    stored: Mapping[Site, torch.Tensor] | None,
+) -> dict[str, Any]:
+    """A site's row of the anatomy; a number that does not exist is None with its reason."""
+    positive, negative = readings["positive"][site], readings["negative"][site]
+    pairs = len(positive)
+    apart = float((positive.double().mean(0) - negative.double().mean(0)).norm())
+    noise = signal_to_noise({site: positive}, {site: negative})[site] if pairs > 1 else math.nan
+    estimate, reference, plane = found.get(site), references[site], planes.get(site)
+    line: dict[str, Any] = {
+        "site": site.short,
+        "reference": reference.median,
+        "reference_mean": reference.mean,
+        "separation": apart,
+        "separation_pct": finite(100 * apart / reference.median if reference.median else None),
+        "spread": _spread(positive, negative) if pairs > 1 else None,
+        "snr": finite(noise),
+        "split_half": finite(estimate.split_half) if estimate else None,
+        "accuracy": finite(estimate.accuracy) if estimate else None,
+        "explained": estimate.explained if estimate else None,
+        "pc1": plane.explained[0] if plane else None,
+        "pc2": plane.explained[1] if plane else None,
+    }
+    halves = "halves need two pairs each" if estimate else "the poles do not differ here"
+    reasons = {
+        "separation_pct": "the reference norm is zero",
+        "spread": "one pair has no spread",
+        "snr": "the poles have no spread" if pairs > 1 else "one pair has no spread",
+        "split_half": halves,
+        "accuracy": halves,
+        "explained": halves,
+        "pc1": "no landscape was asked for here",
+        "pc2": "no landscape was asked for here",
+    }
+    if stored is not None:
+        kept = stored.get(site)
+        again = None if kept is None or estimate is None else finite(cosine(kept, estimate.vector))
+        line["cosine"] = again
+        reasons["cosine"] = "the direction has no vector here" if kept is None else "there is none to hold it to"
+    absent = {name: reason for name, reason in reasons.items() if line[name] is None}
+    return {**line, "reasons": absent} if absent else line
+
+
+def _spread(positive: torch.Tensor, negative: torch.Tensor) -> float:
+    """Root-mean-square distance of points to the mean of their own pole, as in ``signal_to_noise``."""
+    squares = sum(float((pole.double() - pole.double().mean(0)).square().sum()) for pole in (positive, negative))
+    return math.sqrt(squares / (2 * (len(positive) - 1)))
+
+
+def _points(
+    label: str, site: Site, plane: Landscape, texts: Mapping[str, Sequence[str]]
+) -> Iterator[dict[str, Any]]:
+    """The landscape's rows of one site: prompts, then the means of the groups."""
+    for group in (group for group in GROUPS if group in plane.points):
+        points = plane.points[group]
+        chosen = np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).round().astype(int).tolist()
+        for number in chosen:
+            yield _point(label, site, group, "prompt", points[number], number, texts[group][number])
+    for group in (group for group in GROUPS if group in plane.means):
+        yield _point(label, site, group, "mean", plane.means[group], None, "")
+
+
+def _point(
+    label: str, site: Site, group: str, point: str, at: torch.Tensor, number: int | None, text: str
+) -> dict[str, Any]:
+    return {
+        "poles": label,
+        "site": site.short,
+        "group": group,
+        "point": point,
+        "number": number,
+        "x": float(at[0]),
+        "y": float(at[1]),
+        "prompt": text,
+    }
+
+
+def _cosines(site: Site, compared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The cosine of every pair of directions at one site; absent where one has no vector there."""
+    place = str(site)
+    vectors = {
+        name: torch.from_numpy(file.vector(place)) for name, file in compared.items() if place in file.sites
+    }
+    rows: list[dict[str, Any]] = []
+    for one, other in itertools.combinations(compared, 2):
+        lacking = [name for name in (one, other) if name not in vectors]
+        value = None if lacking else finite(cosine(vectors[one], vectors[other]))
+        row: dict[str, Any] = {"site": site.short, "a": one, "b": other, "cosine": value}
+        if value is None:
+            why = f"{' and '.join(lacking)} has no vector here" if lacking else "a vector here is zero"
+            row["reasons"] = {"cosine": why}
+        rows.append(row)
+    return rows
+
+
+def _keep(ctx: JobContext, spec: Diagnose, planes: Mapping[Site, Landscape], readings: Readings) -> None:
+    """Keep the planes: components [2, d], their centre [d] and the groups' mean activations [d], by site."""
+    tensors: dict[str, np.ndarray] = {}
+    for site, plane in planes.items():
+        tensors[f"components/{site}"] = plane.components.float().numpy()
+        tensors[f"centre/{site}"] = plane.centre.float().numpy()
+        for group, found in readings.items():
+            tensors[f"mean/{group}/{site}"] = found[site].double().mean(0).float().numpy()
+    ctx.save_artifact(
+        spec.name,
+        KIND,
+        tensors,
+        {
+            "name": spec.name,
+            "what": "principal components of the poles and the neutral prompts, their centre, and the groups' means",
+            "sites": [str(site) for site in planes],
+            "explained": {str(site): list(plane.explained) for site, plane in planes.items()},
+            "model": ctx.loaded.info.to_dict(),
+            "spec": msgspec.to_builtins(spec),
+            "job": ctx.job,
+        },
+    )
+
+
+def make(spec: Diagnose) -> DiagnoseRecipe:
+    """The recipe of a checked spec."""
+    return DiagnoseRecipe(spec)

@@ -1,0 +1,86 @@
+"""The kind ``diagnose``: what two poles look like at each site before anything is steered."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from ..lang.sites import check_sites
+from .base import Prompt, Seed, Spec, Text, check_prompt
+from .fields import Expression, Name, check_name, parse_read
+
+MAX_PAIRS = 2_000
+MAX_DIRECTIONS = 32
+NO_SITES = "none"
+
+
+class Diagnose(Spec, frozen=True, kw_only=True, tag="diagnose"):
+    """Layer anatomy, residual landscape and cosine map: how the poles of a direction lie at every site."""
+
+    style: str = ""
+    positive: Annotated[list[Prompt], Meta(max_length=MAX_PAIRS)] = field(default_factory=list)
+    negative: Annotated[list[Prompt], Meta(max_length=MAX_PAIRS)] = field(default_factory=list)
+    direction: Name = ""
+    sites: Expression = "llm.*"
+    landscape: Expression = ""
+    directions: Annotated[list[Name], Meta(max_length=MAX_DIRECTIONS)] = field(default_factory=list)
+    method: Literal["mean-difference", "pca", "logistic"] = "mean-difference"
+    read: str = "last"
+    system: Text = ""
+    seed: Seed = 0
+    thinking: bool | None = None
+    table: Name = ""
+    name: Name = ""
+    replace: bool = False
+    force: bool = False
+
+    @property
+    def compared(self) -> list[str]:
+        """The stored directions of the cosine map, each once; fewer than two make none."""
+        return list(dict.fromkeys([*([self.direction] if self.direction else []), *self.directions]))
+
+    @property
+    def label(self) -> str:
+        """How the tables call these poles."""
+        return self.direction or self.style or "given"
+
+    def check(self) -> None:
+        check_sites(self.sites)
+        if self.landscape not in ("", NO_SITES):
+            check_sites(self.landscape)
+        parse_read(self.read)
+        self._check_poles()
+        self._check_names()
+
+    def _check_poles(self) -> None:
+        given = bool(self.positive or self.negative)
+        if bool(self.style) + given + bool(self.direction) != 1:
+            raise self.refuse("style", "expected one of a style, positive and negative, or a direction")
+        if self.direction:
+            check_name(self.direction, "direction", self)
+            own = Diagnose(direction=self.direction)
+            for key in ("method", "read", "system", "thinking"):
+                if getattr(self, key) != getattr(own, key):
+                    raise self.refuse(key, f"{self.direction} brings its own; leave it out")
+            return
+        if self.style:
+            return
+        if len(self.positive) != len(self.negative):
+            raise self.refuse(
+                "negative", f"{len(self.negative)} of them for {len(self.positive)} positive; expected pairs"
+            )
+        for pole in ("positive", "negative"):
+            for index, prompt in enumerate(getattr(self, pole)):
+                check_prompt(prompt, f"{pole}[{index}]", self, ends="either")
+
+    def _check_names(self) -> None:
+        for index, name in enumerate(self.directions):
+            check_name(name, f"directions[{index}]", self)
+            if name in self.directions[:index]:
+                raise self.refuse("directions", f"{name} is there twice")
+        if len(self.compared) == 1 and self.directions:
+            raise self.refuse("directions", "a map of cosines needs two; expected another, or none")
+        for key in ("table", "name"):
+            if value := getattr(self, key):
+                check_name(value, key, self)
