@@ -112,13 +112,14 @@ def _listed_row(one: Listed) -> dict[str, Any]:
 def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) -> None:
     """What SESSION holds: model, jobs, rows, tables, the effects in its sweeps, notes."""
     from labtui import fetching
-    from labtui_sessions import findings
+    from labtui_sessions import diagnosis, diagnosis_page, findings
     from labtui_sessions.log import state_at
     from labtui_sessions.stats import is_sweep
 
     with fetching.opened(session, target) as log:
         state = state_at(log)
-        sweeps = [table for table in _tables(log).by_name.values() if is_sweep(table)]
+        tables = list(_tables(log).by_name.values())
+    sweeps = [table for table in tables if is_sweep(table)]
     found = {table.name: findings.summaries_of(table, deltas) for table in sweeps}
     if as_json:
         effects = [findings.as_document(name, one) for name, many in found.items() for one in many]
@@ -130,6 +131,11 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
         if rows:
             _section(f"effects in table {output.clean(name)} (all of them: `labtui session report`)")
             output.table(rows, list(rows[0]))
+    for table in tables:
+        rows = diagnosis_page.as_rows(table) if diagnosis.kind_of(table.columns) is not None else []
+        if rows:
+            _section(f"{output.clean(diagnosis_page.head_of(table))} (table {output.clean(table.name)})")
+            output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
 
 
 def _as_document(state: SessionState) -> dict[str, Any]:

@@ -129,7 +129,9 @@ class DiagnoseRecipe:
         try:
             made = load(kept)
         except UsageError as problem:
-            raise spec.refuse("direction", f"the spec kept with {spec.direction} is damaged: {problem}") from None
+            raise spec.refuse(
+                "direction", f"the spec kept with {spec.direction} is damaged: {problem}"
+            ) from None
         if not isinstance(made, Direction) or made.method == "random":
             raise spec.refuse("direction", f"{spec.direction} is random, so it has no poles")
         return made
@@ -173,9 +175,7 @@ class DiagnoseRecipe:
         if not self.spec.direction:
             return None
         kept = resolver.file(self.spec.direction)
-        return {
-            site: torch.from_numpy(kept.vector(str(site))) for site in sites if str(site) in kept.sites
-        }
+        return {site: torch.from_numpy(kept.vector(str(site))) for site in sites if str(site) in kept.sites}
 
 
 def _text(chat: Sequence[Any]) -> str:
@@ -242,14 +242,18 @@ def _line(
         kept = stored.get(site)
         again = None if kept is None or estimate is None else finite(cosine(kept, estimate.vector))
         line["cosine"] = again
-        reasons["cosine"] = "the direction has no vector here" if kept is None else "there is none to hold it to"
+        reasons["cosine"] = (
+            "the direction has no vector here" if kept is None else "there is none to hold it to"
+        )
     absent = {name: reason for name, reason in reasons.items() if line[name] is None}
     return {**line, "reasons": absent} if absent else line
 
 
 def _spread(positive: torch.Tensor, negative: torch.Tensor) -> float:
     """Root-mean-square distance of points to the mean of their own pole, as in ``signal_to_noise``."""
-    squares = sum(float((pole.double() - pole.double().mean(0)).square().sum()) for pole in (positive, negative))
+    squares = sum(
+        float((pole.double() - pole.double().mean(0)).square().sum()) for pole in (positive, negative)
+    )
     return math.sqrt(squares / (2 * (len(positive) - 1)))
 
 
@@ -263,7 +267,9 @@ def _points(
         for number in chosen:
             yield _point(label, site, group, "prompt", points[number], number, texts[group][number])
     for group in (group for group in GROUPS if group in plane.means):
-        yield _point(label, site, group, "mean", plane.means[group], None, "")
+        x, y = plane.explained
+        mean = _point(label, site, group, "mean", plane.means[group], None, "")
+        yield {**mean, "explained_x": x, "explained_y": y}
 
 
 def _point(

@@ -36,6 +36,7 @@ MAX_ROWS = 200_000
 ROW_METRICS = ("words", "tokens", "perplexity", "distinct-2")
 SWEEP_METRICS = ("words", "perplexity", "distinct-2", "kl", "coherent")
 
+
 class Generate(Decoding, frozen=True, kw_only=True, tag="generate"):
     """Plain and steered answers to one prompt, side by side."""
 

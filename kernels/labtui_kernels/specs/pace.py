@@ -30,6 +30,12 @@ def seconds_for(counts: Mapping[str, Any], jobs: Iterable[Finished]) -> float | 
     pace = None
     for job in jobs:
         read = job.plan.get("prompts")
-        if job.kind in READERS and job.status == "done" and job.seconds and isinstance(read, int) and read > 0:
+        if (
+            job.kind in READERS
+            and job.status == "done"
+            and job.seconds
+            and isinstance(read, int)
+            and read > 0
+        ):
             pace = job.seconds / read
     return None if pace is None else pace * prompts
