@@ -24,6 +24,7 @@ from labtui.projection import Kernel, Lobby, Source, need, one_line
 from labtui.pump import Pump, Rates
 from labtui.replaying import Player
 from labtui.screens.base import BaseScreen
+from labtui.screens.diagnose import Diagnose
 from labtui.screens.home import Home
 from labtui.screens.sessions import Sessions
 from labtui.screens.shelf import Shelf
@@ -59,6 +60,7 @@ class LabApp(AppActions, TypeAhead, App[None]):
         "sweep": Sweep,
         "shelf": Shelf,
         "sessions": Sessions,
+        "diagnose": Diagnose,
     }
     DEFAULT_MODE = "home"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -279,7 +281,7 @@ class LabApp(AppActions, TypeAhead, App[None]):
 
     def show_screen_of(self, job: JobView) -> None:
         """Go to the screen that shows a job."""
-        self.action_show_screen("sweep" if job.kind == "sweep" else "steer")
+        self.action_show_screen(job.kind if job.kind in ("sweep", "diagnose") else "steer")
 
     def want_detail(self, name: str) -> None:
         """Ask for an artifact's details, once for each time it was saved."""

@@ -31,12 +31,17 @@ def fit(text: str, width: int) -> str:
     return text if content.cell_length <= width else content.truncate(width, ellipsis=True).plain
 
 
+_BADGE = 16
+"""Cells that the badge gets before the tabs keep their titles."""
+
+
 class TopBar(Static):
     """Tabs to the left, kernel and link to the right."""
 
     def __init__(self) -> None:
         super().__init__(id="topbar")
         self._screen_name, self._badge = "home", Badge()
+        self._spans: list[tuple[int, int, str]] = []
 
     def show(self, screen: str, badge: Badge) -> None:
         """Update; nothing is painted when nothing changed."""
@@ -49,14 +54,11 @@ class TopBar(Static):
 
     def refresh_content(self) -> None:
         width = self.size.width or 80
-        parts: list[Content | tuple[str, str] | str] = [("labtui ", "bold")]
-        for number, name in enumerate(SCREENS, 1):
-            title = name.capitalize()
-            if name == self._screen_name:
-                parts += [("▐", "$accent"), (f"{number} {title}", "bold reverse $accent"), ("▌", "$accent")]
-            else:
-                parts += [" ", (str(number), "$accent"), (f" {title} ", "$lab-dim")]
-        left = Content.assemble(*parts)
+        least = min(Content(self._badge.short or self._badge.text).cell_length, _BADGE) + 5
+        for how in ("wide", "tight", "digits"):
+            left = self._tabs(how)
+            if width - left.cell_length >= least:
+                break
         text = self._badge.text
         if Content(text).cell_length > width - left.cell_length - 5:
             text = self._badge.short or text
@@ -65,14 +67,29 @@ class TopBar(Static):
         gap = max(1, width - left.cell_length - right.cell_length - 1)
         self.update(Content.assemble(left, " " * gap, right), layout=False)
 
+    def _tabs(self, how: str) -> Content:
+        """The tabs, closer together or as mere digits where there is little room; notes where each one is."""
+        parts: list[Content | tuple[str, str] | str] = [("labtui ", "bold")] if how == "wide" else []
+        x = 7 if how == "wide" else 0
+        self._spans = []
+        for number, name in enumerate(SCREENS, 1):
+            here = name == self._screen_name
+            title = f"{number} {name.capitalize()}" if how != "digits" or here else str(number)
+            room = len(title) + (2 if here or how == "wide" else 1)
+            if here:
+                parts += [("▐", "$accent"), (title, "bold reverse $accent"), ("▌", "$accent")]
+            else:
+                head, _, rest = title.partition(" ")
+                parts += [" ", (head, "$accent"), (f" {rest}" if rest else "", "$lab-dim")]
+                parts += [" "] if how == "wide" else []
+            self._spans.append((x, x + room, name))
+            x += room
+        return Content.assemble(*parts)
+
     def on_click(self, event: events.Click) -> None:
-        x = event.x - 7
-        for name in SCREENS:
-            wide = len(name) + 4
-            if 0 <= x < wide:
+        for start, end, name in self._spans:
+            if start <= event.x < end:
                 self.app.call_later(self.app.run_action, f"app.show_screen('{name}')")
-                return
-            x -= wide
 
 
 class Banner(Static):

@@ -17,13 +17,16 @@ import torch
 
 from labtui_artifacts import library
 from labtui_artifacts.errors import UsageError
+from labtui_artifacts.kinds.direction import DirectionFile
 
 from ..directions.estimate import Estimate, estimate_all
 from ..directions.landscape import Landscape, landscape
 from ..directions.stability import cosine, signal_to_noise
 from ..lang.sites import Site, parse_sites
 from ..models.chat import Rendered
+from ..models.compatibility import compatibility
 from ..specs import Diagnose, Direction, load, shown_prompt
+from ..specs.diagnose import EVERY
 from ..specs.plan import count, landscape_sites, neutral_prompts
 from . import norms, poles
 from .context import JobContext, Steps
@@ -37,6 +40,8 @@ GROUPS = ("positive", "negative", "neutral")
 MOST_POINTS = 256
 """Prompts of each group in the landscape's table, spread evenly; all of them decide its axes."""
 MOST_TEXT = 200
+MOST_COMPARED = 12
+"""Directions that ``*`` stands for at most, by name."""
 
 Readings = dict[str, dict[Site, torch.Tensor]]
 """By group, activations [prompts, d] by site."""
@@ -54,9 +59,16 @@ class DiagnoseRecipe:
         if self.spec.name:
             check_free(ctx, self.spec.name, self.spec.replace)
         counts = count(self.spec, ctx.loaded.info.shape)
-        pairs = len(poles.chats(self._source(new_resolver(ctx, self.spec.force))))
-        prompts = 2 * pairs + neutral_prompts(self.spec)
-        return {**counts, "pairs": pairs, "prompts": prompts, "table": self._base(ctx)}
+        resolver = new_resolver(ctx, self.spec.force)
+        pairs, compared = len(poles.chats(self._source(resolver))), len(self._compared(resolver))
+        return {
+            **counts,
+            "cells": 1 + counts["landscape"] + (counts["sites"] if compared > 1 else 0),
+            "directions": compared if compared > 1 else 0,
+            "pairs": pairs,
+            "prompts": 2 * pairs + neutral_prompts(self.spec),
+            "table": self._base(ctx),
+        }
 
     def run(self, ctx: JobContext) -> Steps:
         spec, shape = self.spec, ctx.loaded.info.shape
@@ -64,7 +76,7 @@ class DiagnoseRecipe:
         source = self._source(resolver)
         sites = sorted({site for group in parse_sites(spec.sites, shape) for site in group})
         shown = landscape_sites(spec, shape)
-        compared = {name: resolver.file(name) for name in spec.compared}
+        compared = self._compared(resolver)
         references = yield from norms.measure(ctx, sites)
         prompts = self._prompts(ctx, source)
         readings = yield from self._read(ctx, prompts, sites, source.read)
@@ -102,6 +114,16 @@ class DiagnoseRecipe:
             "notes": sorted(resolver.notes.values()),
             **({"artifact": spec.name} if spec.name and planes else {}),
         }
+
+    def _compared(self, resolver: Resolver) -> dict[str, DirectionFile]:
+        """The stored directions of the cosine map; of ``*`` those of this model, `MOST_COMPARED` in all."""
+        named = [name for name in self.spec.compared if name != EVERY]
+        if EVERY in self.spec.directions:
+            for entry in resolver.store.list("direction"):
+                if len(named) < MOST_COMPARED and entry.name not in named and not entry.problem:
+                    match = compatibility(entry.meta, resolver.info)
+                    named += [entry.name] if match in ("same", "precision") else []
+        return {name: resolver.file(name) for name in named}
 
     def _base(self, ctx: JobContext) -> str:
         return self.spec.table or ctx.job
@@ -263,8 +285,8 @@ def _points(
     """The landscape's rows of one site: prompts, then the means of the groups."""
     for group in (group for group in GROUPS if group in plane.points):
         points = plane.points[group]
-        chosen = np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).round().astype(int).tolist()
-        for number in chosen:
+        chosen = np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).round()
+        for number in map(int, chosen):
             yield _point(label, site, group, "prompt", points[number], number, texts[group][number])
     for group in (group for group in GROUPS if group in plane.means):
         x, y = plane.explained
@@ -287,7 +309,7 @@ def _point(
     }
 
 
-def _cosines(site: Site, compared: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _cosines(site: Site, compared: Mapping[str, DirectionFile]) -> list[dict[str, Any]]:
     """The cosine of every pair of directions at one site; absent where one has no vector there."""
     place = str(site)
     vectors = {

@@ -13,6 +13,8 @@ from .fields import Expression, Name, check_name, parse_read
 MAX_PAIRS = 2_000
 MAX_DIRECTIONS = 32
 NO_SITES = "none"
+EVERY = "*"
+"""In place of names: the stored directions that were fitted on the loaded model."""
 
 
 class Diagnose(Spec, frozen=True, kw_only=True, tag="diagnose"):
@@ -37,7 +39,7 @@ class Diagnose(Spec, frozen=True, kw_only=True, tag="diagnose"):
 
     @property
     def compared(self) -> list[str]:
-        """The stored directions of the cosine map, each once; fewer than two make none."""
+        """The stored directions of the cosine map, each once; fewer than two make none. `EVERY` stays as it is."""
         return list(dict.fromkeys([*([self.direction] if self.direction else []), *self.directions]))
 
     @property
@@ -75,12 +77,17 @@ class Diagnose(Spec, frozen=True, kw_only=True, tag="diagnose"):
                 check_prompt(prompt, f"{pole}[{index}]", self, ends="either")
 
     def _check_names(self) -> None:
+        if self.directions == [EVERY]:
+            return self._check_own_names()
         for index, name in enumerate(self.directions):
             check_name(name, f"directions[{index}]", self)
             if name in self.directions[:index]:
                 raise self.refuse("directions", f"{name} is there twice")
         if len(self.compared) == 1 and self.directions:
             raise self.refuse("directions", "a map of cosines needs two; expected another, or none")
+        self._check_own_names()
+
+    def _check_own_names(self) -> None:
         for key in ("table", "name"):
             if value := getattr(self, key):
                 check_name(value, key, self)

@@ -84,7 +84,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "direction": "a stored direction: the poles it was made from, read again",
         "sites": "where they are read",
         "landscape": "sites of the projection in two dimensions; empty: all of them; none",
-        "directions": "stored directions for the map of cosines, beside direction",
+        "directions": 'stored directions for the map of cosines, beside direction; ["*"]: all of this model',
         "method": "mean-difference | pca | logistic: what split halves are compared by",
         "read": "pooling and place: last, mean@content, max@prompt",
         "system": "system prompt of texts; empty for none",

@@ -24,7 +24,7 @@ from ..lang.shape import ModelShape
 from ..lang.sites import Site, SiteGroup, format_group, parse_sites
 from ..lang.strength import Strength, parse_strength
 from .base import Message, PromptSource, as_messages, shown_prompt
-from .diagnose import NO_SITES, Diagnose
+from .diagnose import EVERY, NO_SITES, Diagnose
 from .kinds import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
 
 Control: TypeAlias = Literal["", "zero", "random", "shuffled", "negated", "prompt"]
@@ -388,10 +388,11 @@ def count(spec: Spec, shape: ModelShape, styles: Mapping[str, Axis] | None = Non
 
 
 def _count_diagnose(spec: Diagnose, shape: ModelShape) -> dict[str, Any]:
-    """Without ``prompts`` where only the store knows the poles, as of a stored direction."""
+    """Without ``prompts`` where only the store knows the poles, as of a stored direction; ``*`` counts as none."""
     sites = {site for group in parse_sites(spec.sites, shape) for site in group}
     shown = landscape_sites(spec, shape)
-    compared = spec.compared if len(spec.compared) > 1 else []
+    named = [name for name in spec.compared if name != EVERY]
+    compared = named if len(named) > 1 else []
     counts = {
         "rows": 0,
         "cells": 1 + len(shown) + (len(sites) if compared else 0),
