@@ -216,10 +216,12 @@ def landscape_of(plane: Plane | None) -> Plot | None:
         for group in ("neutral", "negative", "positive")
         if group in plane.points
     ]
-    for group in ("neutral", "negative", "positive"):
-        if group in plane.means:
-            spot, (glyph, style) = plane.means[group], MEANS[group]
-            series.append(Series("mean", ((spot.x, spot.y),), glyph, style, joined=False))
+    there = [group for group in ("neutral", "negative", "positive") if group in plane.means]
+    for group in there:
+        spot, (glyph, style) = plane.means[group], MEANS[group]
+        others = " ".join(MEANS[other][0] for other in there if other != group)
+        label = f"{others} means".lstrip() if group == there[-1] else ""
+        series.append(Series(label, ((spot.x, spot.y),), glyph, style, joined=False))
     return Plot(tuple(series)) if series else None
 
 

@@ -12,6 +12,7 @@ from labtui import actions
 from labtui.actions import ACTIONS, SCOPE_TITLES, bindings, by_scope, handler_name
 from labtui.app import LabApp
 from labtui.screens.base import BaseScreen
+from labtui.screens.diagnose import Diagnose
 from labtui.screens.home import Home
 from labtui.screens.sessions import Sessions
 from labtui.screens.shelf import Shelf
@@ -31,12 +32,14 @@ from tests.support.stories import kernel
 
 SERVED_BY: dict[str, tuple[type, ...]] = {
     "app": (LabApp,), "replay": (LabApp,), "home": (Home,), "steer": (Steer,), "sweep": (Sweep,),
+    "diagnose": (Diagnose,),
     "shelf": (Shelf,), "sessions": (Sessions,), "list": (Choices, Grid, SiteTree), "reader": (Reader, GrowingText),
     "heatmap": (Heatmap,),
     "prompt": (Prompt,), "dialog": (Form, Menu, HelpScreen), "question": (Confirm,),
 }  # fmt: skip
 SCREEN_CLASSES: dict[str, type[BaseScreen]] = {
     "home": Home, "steer": Steer, "sweep": Sweep, "shelf": Shelf, "sessions": Sessions,
+    "diagnose": Diagnose,
 }  # fmt: skip
 
 
