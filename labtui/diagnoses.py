@@ -201,7 +201,8 @@ def curve_of(layers: Sequence[Layer], which: str, at: str | None) -> Plot | None
         return None
     here = next((step for step, layer in zip(x, layers, strict=True) if layer.site == at), None)
     span = (0.0, 1.0) if which == "stability" else (0.0, 0.0)
-    return Plot(tuple(series), axis, mark_x=here, span_y=span)
+    names = () if axis else tuple(layer.site for layer in layers)
+    return Plot(tuple(series), axis or "site", mark_x=here, span_y=span, names=names)
 
 
 # -- landscape ----------------------------------------------------------------------------------------
@@ -257,7 +258,9 @@ def pair_curve(rows: Sequence[Mapping[str, Any]], one: str, other: str, at: str 
     if len(points) < 2:
         return None
     here = next((step for step, site in zip(x, sites, strict=True) if site == at), None)
-    return Plot((Series(f"{one} and {other}", points),), axis, mark_x=here, span_y=(0.0, 0.0))
+    names = () if axis else tuple(sites)
+    series = (Series(f"{one} and {other}", points),)
+    return Plot(series, axis or "site", mark_x=here, span_y=(0.0, 0.0), names=names)
 
 
 def tabbed(rows: Sequence[Mapping[str, Any]]) -> str:

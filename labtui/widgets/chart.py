@@ -52,6 +52,8 @@ class Plot:
     """A vertical line, at the present strength."""
     span_y: tuple[float, float] | None = None
     """Heights that are in view whatever the points are."""
+    names: tuple[str, ...] = ()
+    """What x = 0, 1, 2, ... are called; without them they are numbers."""
 
 
 def render(plot: Plot, width: int, height: int) -> Content:
@@ -115,9 +117,11 @@ def _draw(plot: Plot, shown: Sequence[Series], width: int, height: int) -> list[
     span = xs[-1] - xs[0] or 1.0
     figure.ruler(0, 0).lim(xs[0] - span * 0.03, xs[-1] + span * 0.03)
     free = not any(series.joined for series in shown)
-    kept = _ticks(xs[0], xs[-1], max(2, width // 14)) if free else _spread(xs, max(2, width // 8))
+    room = max([8, *(len(name) + 2 for name in plot.names)])
+    kept = _ticks(xs[0], xs[-1], max(2, width // 14)) if free else _spread(xs, max(2, width // room))
     kept = [x for x in kept if xs[0] - span * 0.03 <= x <= xs[-1] + span * 0.03]
-    figure.ruler(0, 0).ticks(kept, [_number(x) for x in kept])
+    named = {float(number): name for number, name in enumerate(plot.names)}
+    figure.ruler(0, 0).ticks(kept, [named.get(x) or _number(x) for x in kept])
     styles = [series.style for series in shown]
     return [_themed(line, styles) for line in figure.build().string().rstrip("\n").split("\n")]
 

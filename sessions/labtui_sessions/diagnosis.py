@@ -184,7 +184,8 @@ def _depth(site: str) -> tuple[bool, int, int, str]:
 
 
 def steps(sites: Sequence[str]) -> tuple[list[float], str]:
-    """Where sites stand on an axis, and what the axis counts: blocks, where all are the same point of one."""
+    """Where sites stand on an axis, and what the axis counts: blocks, where all are the same point of one; else
+    empty, and sites stand at 0, 1, 2, ..."""
     found = [re.fullmatch(r"(vision|llm)\.(\d{1,6})(?:\.(in|attn|mlp|out))?", site) for site in sites]
     kinds = {(match[1], match[3]) for match in found if match is not None}
     if sites and len(kinds) == 1 and all(found):
@@ -192,7 +193,7 @@ def steps(sites: Sequence[str]) -> tuple[list[float], str]:
         return [float(match[2]) for match in found if match], f"{tower} block" + (
             f" .{point}" if point else ""
         )
-    return [float(index) for index in range(len(sites))], "site, in the order of a forward pass"
+    return [float(index) for index in range(len(sites))], ""
 
 
 def spaced(count: int, most: int) -> list[int]:

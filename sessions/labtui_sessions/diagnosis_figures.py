@@ -55,7 +55,7 @@ def anatomy(poles: str, layers: Sequence[Layer]) -> Figure:
         axes.set_xlabel(what, fontsize=8)
         low, high = axes.get_ylim()
         axes.set_ylim(min(0.0, low), max(1.02, high) if title == "stability" else high)
-        if what.startswith("site"):
+        if not what:
             axes.set_xticks(x, [layer.site for layer in layers], rotation=60, ha="right", fontsize=6)
         if axes.has_data():
             axes.legend(fontsize=7)

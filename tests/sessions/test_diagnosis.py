@@ -69,7 +69,7 @@ def test_layers_are_in_the_order_of_a_forward_pass_with_reasons() -> None:
 def test_steps_count_blocks_where_all_sites_are_the_same_point() -> None:
     assert steps(["llm.2", "llm.5"]) == ([2.0, 5.0], "llm block")
     assert steps(["llm.2.mlp", "llm.5.mlp"]) == ([2.0, 5.0], "llm block .mlp")
-    assert steps(["llm.embed", "llm.0"])[0] == [0.0, 1.0]
+    assert steps(["llm.embed", "llm.0"]) == ([0.0, 1.0], "")
     assert spaced(3, 8) == [0, 1, 2] and spaced(36, 4) == [0, 12, 23, 35]
 
 
