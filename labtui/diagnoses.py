@@ -31,6 +31,7 @@ HEADS = {
     "separation_pct": "%",
     "spread": "spread",
     "snr": "SNR",
+    "snr_null": "chance",
     "split_half": "halves",
     "accuracy": "held out",
     "cosine": "stored",
@@ -43,7 +44,7 @@ HEADS = {
 
 CURVES: dict[str, tuple[str, tuple[str, ...]]] = {
     "norms": ("norms", ("reference", "reference_mean", "separation", "spread")),
-    "snr": ("signal to noise", ("snr",)),
+    "snr": ("signal to noise", ("snr", "snr_null")),
     "stability": ("stability", ("split_half", "accuracy", "cosine")),
 }
 """Id, title, and the columns drawn together."""
@@ -53,6 +54,7 @@ LABELS = {
     "separation": "apart",
     "spread": "spread",
     "snr": "apart / spread",
+    "snr_null": "by chance",
     "split_half": "split halves",
     "accuracy": "held out",
     "cosine": "as stored",

@@ -28,6 +28,7 @@ NUMBERS = {
     "separation_pct": "% of norm",
     "spread": "spread",
     "snr": "SNR",
+    "snr_null": "by chance",
     "split_half": "split-half",
     "accuracy": "accuracy",
     "explained": "explained",

@@ -42,7 +42,7 @@ def anatomy(poles: str, layers: Sequence[Layer]) -> Figure:
     x, what = diagnosis.steps([layer.site for layer in layers])
     panels = (
         ("norm", ("reference", "reference_mean", "separation", "spread")),
-        ("SNR: separation / spread", ("snr",)),
+        ("SNR: separation / spread", ("snr", "snr_null")),
         ("stability", ("split_half", "accuracy", "cosine")),
     )
     for index, (title, columns) in enumerate(panels):

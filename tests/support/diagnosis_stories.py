@@ -25,7 +25,7 @@ FLAT = "the poles do not differ here"
 
 def anatomy() -> list[dict[str, Any]]:
     """The rows of the anatomy, first of all a site where the poles are one."""
-    none = dict.fromkeys(("snr", "split_half", "accuracy", "explained", "cosine"))
+    none = dict.fromkeys(("snr", "snr_null", "split_half", "accuracy", "explained", "cosine"))
     flat: dict[str, Any] = {
         "poles": "terse", "site": "llm.0.in", "reference": 2.5, "reference_mean": 2.6, "separation": 0.0,
         "separation_pct": 0.0, "spread": 0.0, **none, "pc1": 0.0, "pc2": 0.0,
@@ -39,7 +39,7 @@ def layer(block: int) -> dict[str, Any]:
     return {
         "poles": "terse", "site": f"llm.{block}", "reference": reference, "reference_mean": reference * 1.4,
         "separation": apart, "separation_pct": 100 * apart / reference, "spread": spread, "snr": apart / spread,
-        "split_half": 1 - block * block / 100, "accuracy": 1 - block / 40, "explained": 0.9 - block / 20,
+        "snr_null": 0.45, "split_half": 1 - block * block / 100, "accuracy": 1 - block / 40, "explained": 0.9 - block / 20,
         "cosine": 1.0, "pc1": 0.7 - block / 20, "pc2": 0.15 + block / 50,
     }  # fmt: skip
 

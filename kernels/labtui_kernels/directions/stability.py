@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from labtui_kernels.directions.estimate import stack, unit
+from labtui_kernels.directions.nulls import exchanged
 
 Key = TypeVar("Key")
 
@@ -32,6 +33,27 @@ def signal_to_noise(positive: Mapping[Key, Tensor], negative: Mapping[Key, Tenso
             spread = math.sqrt(float(within[row]) / (2 * (pairs - 1)))  # type: ignore[index]
             found[key] = float(between[row]) / spread if spread else math.inf
     return {key: found[key] for key in positive}
+
+
+def shuffled_signal_to_noise(
+    positive: Mapping[Key, Tensor], negative: Mapping[Key, Tensor], count: int = 20, seed: int = 0
+) -> dict[Key, float]:
+    """The 95th percentile of ``signal_to_noise`` under permuted labels: what chance alone gives, a number a site.
+
+    The means of poles that do not differ lie apart too, by about sqrt(2 / pairs) of the spread. The poles of half
+    of the pairs (rounded down) are exchanged, ``count`` times, the same pairs at all sites.
+    """
+    drawn: dict[Key, list[float]] = {key: [] for key in positive}
+    for keys, p, n in stack(positive, negative):
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(count):
+            first, second = exchanged(p, n, generator)
+            one = signal_to_noise(dict(zip(keys, first, strict=True)), dict(zip(keys, second, strict=True)))
+            for key in keys:
+                drawn[key].append(one[key])
+    return {
+        key: torch.tensor(values, dtype=torch.float64).quantile(0.95).item() for key, values in drawn.items()
+    }
 
 
 def cosine(first: Tensor, second: Tensor) -> float:

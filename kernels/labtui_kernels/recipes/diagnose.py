@@ -21,7 +21,7 @@ from labtui_artifacts.kinds.direction import DirectionFile
 
 from ..directions.estimate import Estimate, estimate_all
 from ..directions.landscape import Landscape, landscape
-from ..directions.stability import cosine, signal_to_noise
+from ..directions.stability import cosine, shuffled_signal_to_noise, signal_to_noise
 from ..lang.sites import Site, parse_sites
 from ..models.chat import Rendered
 from ..models.compatibility import compatibility
@@ -40,6 +40,8 @@ GROUPS = ("positive", "negative", "neutral")
 MOST_POINTS = 256
 """Prompts of each group in the landscape's table, spread evenly; all of them decide its axes."""
 MOST_TEXT = 200
+LEAST_SHUFFLED = 4
+"""Pairs from which labels are shuffled for what chance alone gives."""
 MOST_COMPARED = 12
 """Directions that ``*`` stands for at most, by name."""
 
@@ -234,6 +236,9 @@ def _line(
     pairs = len(positive)
     apart = float((positive.double().mean(0) - negative.double().mean(0)).norm())
     noise = signal_to_noise({site: positive}, {site: negative})[site] if pairs > 1 else math.nan
+    chance = math.nan
+    if pairs >= LEAST_SHUFFLED and math.isfinite(noise):
+        chance = shuffled_signal_to_noise({site: positive}, {site: negative})[site]
     estimate, reference, plane = found.get(site), references[site], planes.get(site)
     line: dict[str, Any] = {
         "site": site.short,
@@ -243,6 +248,7 @@ def _line(
         "separation_pct": finite(100 * apart / reference.median if reference.median else None),
         "spread": _spread(positive, negative) if pairs > 1 else None,
         "snr": finite(noise),
+        "snr_null": finite(chance),
         "split_half": finite(estimate.split_half) if estimate else None,
         "accuracy": finite(estimate.accuracy) if estimate else None,
         "explained": estimate.explained if estimate else None,
@@ -254,6 +260,7 @@ def _line(
         "separation_pct": "the reference norm is zero",
         "spread": "one pair has no spread",
         "snr": "the poles have no spread" if pairs > 1 else "one pair has no spread",
+        "snr_null": "the poles have no spread" if pairs >= LEAST_SHUFFLED else "too few pairs to shuffle",
         "split_half": halves,
         "accuracy": halves,
         "explained": halves,

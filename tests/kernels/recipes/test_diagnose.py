@@ -67,6 +67,19 @@ def test_norms_are_the_references_and_the_mean_with_sinks(lab: Lab) -> None:
     assert row["reference_mean"] == pytest.approx(np.mean(everywhere), rel=1e-4)
 
 
+def test_chance_is_the_signal_to_noise_of_shuffled_labels(lab: Lab) -> None:
+    """Four pairs can be shuffled in three ways; the 95th percentile of twenty draws is the largest of them."""
+    row = table(lab.run(GIVEN)[0], "anatomy")[1]
+    p, n = last(lab, POSITIVE, 2), last(lab, NEGATIVE, 2)
+    ways = []
+    for other in (1, 2, 3):
+        swap = np.isin(np.arange(4), [0, other])[:, None]
+        a, b = np.where(swap, n, p), np.where(swap, p, n)
+        spread = math.sqrt((a.var(0, ddof=1).sum() + b.var(0, ddof=1).sum()) / 2)
+        ways.append(np.linalg.norm(a.mean(0) - b.mean(0)) / spread)
+    assert row["snr_null"] == pytest.approx(max(ways), rel=1e-4)
+
+
 def test_split_half_stability_is_the_mean_cosine_of_the_halves_directions(lab: Lab) -> None:
     """All three ways of halving four pairs are within the range, and many seeds find their mean."""
     p, n = last(lab, POSITIVE, 2), last(lab, NEGATIVE, 2)
@@ -125,6 +138,7 @@ def test_one_pair_has_a_separation_and_reasons_for_the_rest(lab: Lab) -> None:
     row = table(ctx, "anatomy")[0]
     assert row["separation"] > 0 and row["spread"] is None and row["snr"] is None
     assert row["reasons"]["snr"] == "one pair has no spread"
+    assert row["snr_null"] is None and row["reasons"]["snr_null"] == "too few pairs to shuffle"
     assert table(ctx, "landscape") == [] and result["neutral"] == 0 and ctx.counts["prompts"] == 2
 
 
