@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from labtui.widgets.chart import Plot, Series
 from labtui.widgets.heatmap import NOTHING, Map, Tile
 from labtui_kernels import specs
+from labtui_kernels.specs.diagnose import count_diagnose
 from labtui_kernels.specs.pace import seconds_for
-from labtui_kernels.specs.plan import count, neutral_prompts
 from labtui_sessions.diagnosis import Cosines, Layer, Plane, number, ordered, steps
 from labtui_sessions.tables import as_json
 
@@ -143,11 +143,9 @@ def planned(spec: Mapping[str, Any], state: SessionState, shape: ModelShape | No
     checked = specs.load(spec)
     if shape is None or not isinstance(checked, specs.Diagnose):
         return ""
-    counts = count(checked, shape)
     kept = state.artifacts.get(checked.direction)
     pairs = kept.meta.get("pairs") if kept is not None else None
-    if "prompts" not in counts and isinstance(pairs, int):
-        counts["prompts"] = 2 * pairs + neutral_prompts(checked)
+    counts = count_diagnose(checked, shape, pairs if isinstance(pairs, int) else None)
     seconds = seconds_for(counts, state.jobs.values())
     parts = [f"{counts['sites']} sites"]
     parts += [f"{counts['prompts']} prompts in one pass"] if "prompts" in counts else []

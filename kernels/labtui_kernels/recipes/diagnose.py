@@ -7,8 +7,7 @@ pair of stored directions and site.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -19,16 +18,15 @@ from labtui_artifacts import library
 from labtui_artifacts.errors import UsageError
 from labtui_artifacts.kinds.direction import DirectionFile
 
-from ..directions.estimate import Estimate, estimate_all
 from ..directions.landscape import Landscape, landscape
-from ..directions.stability import cosine, shuffled_signal_to_noise, signal_to_noise
-from ..lang.sites import Site, parse_sites
+from ..directions.stability import cosine
+from ..lang.sites import Site
 from ..models.chat import Rendered
 from ..models.compatibility import compatibility
 from ..specs import Diagnose, Direction, load, shown_prompt
-from ..specs.diagnose import EVERY
-from ..specs.plan import count, landscape_sites, neutral_prompts
+from ..specs.diagnose import EVERY, count_diagnose, landscape_sites, neutral_prompts, pairs_of, sites_of
 from . import norms, poles
+from .anatomy import Readings, layers
 from .context import JobContext, Steps
 from .decode import new_resolver
 from .keep import check_free, finite
@@ -40,13 +38,8 @@ GROUPS = ("positive", "negative", "neutral")
 MOST_POINTS = 256
 """Prompts of each group in the landscape's table, spread evenly; all of them decide its axes."""
 MOST_TEXT = 200
-LEAST_SHUFFLED = 4
-"""Pairs from which labels are shuffled for what chance alone gives."""
 MOST_COMPARED = 12
 """Directions that ``*`` stands for at most, by name."""
-
-Readings = dict[str, dict[Site, torch.Tensor]]
-"""By group, activations [prompts, d] by site."""
 
 
 class DiagnoseRecipe:
@@ -60,24 +53,16 @@ class DiagnoseRecipe:
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         if self.spec.name:
             check_free(ctx, self.spec.name, self.spec.replace)
-        counts = count(self.spec, ctx.loaded.info.shape)
         resolver = new_resolver(ctx, self.spec.force)
-        pairs, compared = len(poles.chats(self._source(resolver))), len(self._compared(resolver))
-        return {
-            **counts,
-            "cells": 1 + counts["landscape"] + (counts["sites"] if compared > 1 else 0),
-            "directions": compared if compared > 1 else 0,
-            "pairs": pairs,
-            "prompts": 2 * pairs + neutral_prompts(self.spec),
-            "table": self._base(ctx),
-        }
+        pairs = pairs_of(self._source(resolver))
+        counts = count_diagnose(self.spec, ctx.loaded.info.shape, pairs, len(self._compared(resolver)))
+        return {**counts, "table": self._base(ctx)}
 
     def run(self, ctx: JobContext) -> Steps:
         spec, shape = self.spec, ctx.loaded.info.shape
         resolver = new_resolver(ctx, spec.force)
         source = self._source(resolver)
-        sites = sorted({site for group in parse_sites(spec.sites, shape) for site in group})
-        shown = landscape_sites(spec, shape)
+        sites, shown = sites_of(spec, shape), landscape_sites(spec, shape)
         compared = self._compared(resolver)
         references = yield from norms.measure(ctx, sites)
         prompts = self._prompts(ctx, source)
@@ -88,13 +73,8 @@ class DiagnoseRecipe:
         for site in shown:
             planes[site] = landscape({group: found[site] for group, found in readings.items()})
             yield
-        found = _estimates(source, readings)
-        stored = self._stored(resolver, sites)
-        lines = [
-            {"poles": spec.label, **_line(site, readings, found, references, planes, stored)}
-            for site in sites
-        ]
-        self._commit(ctx, "anatomy", "anatomy", lines)
+        lines = layers(source, readings, references, planes, self._stored(resolver, sites))
+        self._commit(ctx, "anatomy", "anatomy", [{"poles": spec.label, **line} for line in lines])
         texts = {group: [text for text, _ in items] for group, items in prompts.items()}
         for site, plane in planes.items():
             points = list(_points(spec.label, site, plane, texts))
@@ -122,9 +102,10 @@ class DiagnoseRecipe:
         named = [name for name in self.spec.compared if name != EVERY]
         if EVERY in self.spec.directions:
             for entry in resolver.store.list("direction"):
-                if len(named) < MOST_COMPARED and entry.name not in named and not entry.problem:
-                    match = compatibility(entry.meta, resolver.info)
-                    named += [entry.name] if match in ("same", "precision") else []
+                fits = compatibility(entry.meta, resolver.info) in ("same", "precision")
+                whole = not entry.problem and entry.meta.get("method") != "activation"
+                if fits and whole and entry.name not in named and len(named) < MOST_COMPARED:
+                    named.append(entry.name)
         return {name: resolver.file(name) for name in named}
 
     def _base(self, ctx: JobContext) -> str:
@@ -183,8 +164,8 @@ class DiagnoseRecipe:
         prompts: Mapping[str, Sequence[tuple[str, Rendered]]],
         sites: Sequence[Site],
         read: str,
-    ) -> Any:
-        """Activations of all groups in one pass: :data:`Readings`, as the generator's value."""
+    ) -> Generator[None, None, Readings]:
+        """Activations of all groups in one pass."""
         everyone = [one for items in prompts.values() for _, one in items]
         table = yield from poles.capture(ctx, everyone, sites, read)
         found: Readings = {}
@@ -206,84 +187,6 @@ def _text(chat: Sequence[Any]) -> str:
     """A prompt as the table shows it: what the system prompt asks, then the last user turn."""
     system = chat[0].content if chat and chat[0].role == "system" else ""
     return " · ".join(part for part in (system, shown_prompt(list(chat))) if part)[:MOST_TEXT]
-
-
-def _estimates(source: Direction | Diagnose, readings: Readings) -> dict[Site, Estimate]:
-    """The direction of every site where the poles differ at all, by the source's method."""
-    positive, negative = readings["positive"], readings["negative"]
-    apart = [site for site in positive if bool((positive[site].mean(0) != negative[site].mean(0)).any())]
-    if not apart:
-        return {}
-    method = "mean-difference" if source.method == "pair" else source.method
-    return estimate_all(
-        method,
-        {site: positive[site] for site in apart},
-        {site: negative[site] for site in apart},
-        source.seed,
-    )
-
-
-def _line(
-    site: Site,
-    readings: Readings,
-    found: Mapping[Site, Estimate],
-    references: Mapping[Site, norms.Norms],
-    planes: Mapping[Site, Landscape],
-    stored: Mapping[Site, torch.Tensor] | None,
-) -> dict[str, Any]:
-    """A site's row of the anatomy; a number that does not exist is None with its reason."""
-    positive, negative = readings["positive"][site], readings["negative"][site]
-    pairs = len(positive)
-    apart = float((positive.double().mean(0) - negative.double().mean(0)).norm())
-    noise = signal_to_noise({site: positive}, {site: negative})[site] if pairs > 1 else math.nan
-    chance = math.nan
-    if pairs >= LEAST_SHUFFLED and math.isfinite(noise):
-        chance = shuffled_signal_to_noise({site: positive}, {site: negative})[site]
-    estimate, reference, plane = found.get(site), references[site], planes.get(site)
-    line: dict[str, Any] = {
-        "site": site.short,
-        "reference": reference.median,
-        "reference_mean": reference.mean,
-        "separation": apart,
-        "separation_pct": finite(100 * apart / reference.median if reference.median else None),
-        "spread": _spread(positive, negative) if pairs > 1 else None,
-        "snr": finite(noise),
-        "snr_null": finite(chance),
-        "split_half": finite(estimate.split_half) if estimate else None,
-        "accuracy": finite(estimate.accuracy) if estimate else None,
-        "explained": estimate.explained if estimate else None,
-        "pc1": plane.explained[0] if plane else None,
-        "pc2": plane.explained[1] if plane else None,
-    }
-    halves = "halves need two pairs each" if estimate else "the poles do not differ here"
-    reasons = {
-        "separation_pct": "the reference norm is zero",
-        "spread": "one pair has no spread",
-        "snr": "the poles have no spread" if pairs > 1 else "one pair has no spread",
-        "snr_null": "the poles have no spread" if pairs >= LEAST_SHUFFLED else "too few pairs to shuffle",
-        "split_half": halves,
-        "accuracy": halves,
-        "explained": halves,
-        "pc1": "no landscape was asked for here",
-        "pc2": "no landscape was asked for here",
-    }
-    if stored is not None:
-        kept = stored.get(site)
-        again = None if kept is None or estimate is None else finite(cosine(kept, estimate.vector))
-        line["cosine"] = again
-        reasons["cosine"] = (
-            "the direction has no vector here" if kept is None else "there is none to hold it to"
-        )
-    absent = {name: reason for name, reason in reasons.items() if line[name] is None}
-    return {**line, "reasons": absent} if absent else line
-
-
-def _spread(positive: torch.Tensor, negative: torch.Tensor) -> float:
-    """Root-mean-square distance of points to the mean of their own pole, as in ``signal_to_noise``."""
-    squares = sum(
-        float((pole.double() - pole.double().mean(0)).square().sum()) for pole in (positive, negative)
-    )
-    return math.sqrt(squares / (2 * (len(positive) - 1)))
 
 
 def _points(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta, field
 
-from ..lang.sites import check_sites
+from labtui_artifacts import library
+
+from ..lang.shape import ModelShape
+from ..lang.sites import Site, check_sites, parse_sites
 from .base import Prompt, Seed, Spec, Text, check_prompt
 from .fields import Expression, Name, check_name, parse_read
 
@@ -91,3 +95,68 @@ class Diagnose(Spec, frozen=True, kw_only=True, tag="diagnose"):
         for key in ("table", "name"):
             if value := getattr(self, key):
                 check_name(value, key, self)
+
+
+class Poles(Protocol):
+    """A spec with poles of its own: a style's, or those that are given."""
+
+    @property
+    def style(self) -> str: ...
+
+    @property
+    def positive(self) -> Sequence[Any]: ...
+
+
+def pairs_of(spec: Poles) -> int:
+    """How many contrast pairs a spec's poles are. UsageError for a style that is not bundled."""
+    if not spec.style:
+        return len(spec.positive)
+    axis = library.style(spec.style)
+    return len(axis.prompts) * len(axis.positive_system)
+
+
+def neutral_prompts(spec: Diagnose) -> int:
+    """How many neutral prompts the landscape shows."""
+    return 0 if spec.landscape == NO_SITES else len(library.prompt_set("neutral").prompts)
+
+
+def sites_of(spec: Diagnose, shape: ModelShape) -> list[Site]:
+    """The sites of the anatomy, in the order of a forward pass."""
+    return sorted({site for group in parse_sites(spec.sites, shape) for site in group})
+
+
+def landscape_sites(spec: Diagnose, shape: ModelShape) -> list[Site]:
+    """The sites of the landscape, in the order of a forward pass. UsageError for one that is not read."""
+    sites = sites_of(spec, shape)
+    if spec.landscape == NO_SITES:
+        return []
+    if not spec.landscape:
+        return sites
+    wanted = sorted({site for group in parse_sites(spec.landscape, shape) for site in group})
+    for site in wanted:
+        if site not in sites:
+            raise spec.refuse("landscape", f"{site.short} is not among the sites that are read")
+    return wanted
+
+
+def count_diagnose(
+    spec: Diagnose, shape: ModelShape, pairs: int | None = None, compared: int | None = None
+) -> dict[str, Any]:
+    """How much a diagnosis is. ``pairs`` and ``compared`` (directions of the cosine map) are what only a store
+    knows of a stored direction and of ``*``: without them there is no ``prompts``, and ``*`` counts as none."""
+    if compared is None:
+        compared = len([name for name in spec.compared if name != EVERY])
+    if pairs is None and not spec.direction:
+        pairs = pairs_of(spec)
+    directions = compared if compared > 1 else 0
+    sites, shown = len(sites_of(spec, shape)), len(landscape_sites(spec, shape))
+    counts = {
+        "rows": 0,
+        "cells": 1 + shown + (sites if directions else 0),
+        "sites": sites,
+        "landscape": shown,
+        "directions": directions,
+    }
+    if pairs is None:
+        return counts
+    return {**counts, "pairs": pairs, "prompts": 2 * pairs + neutral_prompts(spec)}

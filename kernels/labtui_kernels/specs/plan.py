@@ -21,10 +21,10 @@ from ..lang.algebra import DirectionExpr, parse_algebra
 from ..lang.edits import EditTerm
 from ..lang.positions import Where, parse_where
 from ..lang.shape import ModelShape
-from ..lang.sites import Site, SiteGroup, format_group, parse_sites
+from ..lang.sites import SiteGroup, format_group, parse_sites
 from ..lang.strength import Strength, parse_strength
 from .base import Message, PromptSource, as_messages, shown_prompt
-from .diagnose import EVERY, NO_SITES, Diagnose
+from .diagnose import Diagnose, count_diagnose, pairs_of
 from .kinds import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
 
 Control: TypeAlias = Literal["", "zero", "random", "shuffled", "negated", "prompt"]
@@ -383,48 +383,9 @@ def count(spec: Spec, shape: ModelShape, styles: Mapping[str, Axis] | None = Non
     if isinstance(spec, Direction):
         return {"rows": 0, "cells": 0, "sites": len(parse_sites(spec.sites, shape)), "prompts": _poles(spec)}
     if isinstance(spec, Diagnose):
-        return _count_diagnose(spec, shape)
+        return count_diagnose(spec, shape)
     return {"rows": 0, "cells": 0}
 
 
-def _count_diagnose(spec: Diagnose, shape: ModelShape) -> dict[str, Any]:
-    """Without ``prompts`` where only the store knows the poles, as of a stored direction; ``*`` counts as none."""
-    sites = {site for group in parse_sites(spec.sites, shape) for site in group}
-    shown = landscape_sites(spec, shape)
-    named = [name for name in spec.compared if name != EVERY]
-    compared = named if len(named) > 1 else []
-    counts = {
-        "rows": 0,
-        "cells": 1 + len(shown) + (len(sites) if compared else 0),
-        "sites": len(sites),
-        "landscape": len(shown),
-        "directions": len(compared),
-    }
-    return counts if spec.direction else {**counts, "prompts": _poles(spec) + neutral_prompts(spec)}
-
-
-def landscape_sites(spec: Diagnose, shape: ModelShape) -> list[Site]:
-    """The sites of a diagnosis' landscape, in the order of a forward pass. UsageError for one not read."""
-    sites = {site for group in parse_sites(spec.sites, shape) for site in group}
-    if spec.landscape == NO_SITES:
-        return []
-    if not spec.landscape:
-        return sorted(sites)
-    wanted = {site for group in parse_sites(spec.landscape, shape) for site in group}
-    for site in sorted(wanted - sites):
-        raise spec.refuse("landscape", f"{site.short} is not among the sites that are read")
-    return sorted(wanted)
-
-
-def neutral_prompts(spec: Diagnose) -> int:
-    """How many neutral prompts the landscape shows."""
-    return 0 if spec.landscape == NO_SITES else len(library.prompt_set("neutral").prompts)
-
-
-def _poles(spec: Direction | Diagnose) -> int:
-    if isinstance(spec, Direction) and spec.method == "random":
-        return 0
-    if not spec.style:
-        return len(spec.positive) + len(spec.negative)
-    axis = library.style(spec.style)
-    return 2 * len(axis.prompts) * len(axis.positive_system)
+def _poles(spec: Direction) -> int:
+    return 0 if spec.method == "random" else 2 * pairs_of(spec)
