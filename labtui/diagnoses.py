@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labtui.widgets.chart import Plot, Series
-from labtui.widgets.heatmap import NOTHING, Map, Tile
+from labtui.widgets.heatmap import NOTHING as NO_MAP
+from labtui.widgets.heatmap import Map, Tile
 from labtui_kernels import specs
 from labtui_kernels.specs.diagnose import count_diagnose
 from labtui_kernels.specs.pace import seconds_for
@@ -78,7 +79,7 @@ class Parts:
 
     def get(self, table: str, filter: str = "") -> list[dict[str, Any]]:
         """The rows as they were last fetched. The same list as long as nothing new came."""
-        return self._rows.get((table, filter), _NONE)
+        return self._rows.get((table, filter), NOTHING)
 
     def due(self, table: str, filter: str = "") -> bool:
         """Whether :meth:`fetch` is to be called now: the table is there, and has not been asked at this length."""
@@ -105,7 +106,8 @@ class Parts:
         return found
 
 
-_NONE: list[dict[str, Any]] = []
+NOTHING: list[dict[str, Any]] = []
+"""The rows of what is not there."""
 
 
 # -- jobs ---------------------------------------------------------------------------------------------
@@ -240,7 +242,7 @@ def landscape_note(plane: Plane | None) -> str:
 def map_of(found: Cosines | None) -> Map:
     """Directions by directions, cosines as digits."""
     if found is None or not found.names:
-        return NOTHING
+        return NO_MAP
     tiles = tuple(tuple(_tile(found.get(one, other)) for other in found.names) for one in found.names)
     return Map(found.names, found.names, tiles, found.site)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
@@ -12,6 +15,7 @@ from labtui.actions import Action, bindings
 from labtui.diagnoses import (
     CURVES,
     HEADS,
+    NOTHING,
     Parts,
     columns_of,
     curve_of,
@@ -35,6 +39,8 @@ from labtui_sessions.diagnosis import Cosines, Layer, Plane, anatomies, cosine_m
 from labtui_sessions.fields import JobView
 from labtui_sessions.state import SessionState
 
+T = TypeVar("T")
+
 EMPTY = {
     "norms": "the norm of the residual stream, and how far apart the poles are",
     "snr": "how far apart the poles are, against how much prompts of one pole differ",
@@ -53,7 +59,7 @@ class Diagnose(DiagnoseActions):
     def __init__(self) -> None:
         super().__init__()
         self._listed: object = None
-        self._drawn: dict[str, object] = {}
+        self._read: dict[str, tuple[object, Any]] = {}
 
     def body(self) -> ComposeResult:
         yield Static("", id="diagnose-head", markup=False)
@@ -151,24 +157,34 @@ class Diagnose(DiagnoseActions):
         """The anatomy of the diagnosis in view."""
         if self.parts is None or self.job is None:
             return []
-        return anatomies(self.parts.get(table_of(self.job, "anatomy"))).get(label_of(self.job), [])
+        rows = self.parts.get(table_of(self.job, "anatomy"))
+        return self._parsed("anatomy", rows, anatomies).get(label_of(self.job), [])
 
-    def _here(self, what: str) -> list[dict]:
+    def _parsed(self, what: str, rows: list[dict[str, Any]], parse: Callable[[Any], T]) -> T:
+        """What rows say, read once for each list of them."""
+        known = self._read.get(what)
+        if known is None or known[0] is not rows:
+            known = self._read[what] = (rows, parse(rows))
+        return known[1]
+
+    def _here(self, what: str) -> list[dict[str, Any]]:
         """The rows of a table at the site under the cursor."""
         if self.parts is None or self.job is None or self.site is None:
-            return []
+            return NOTHING
         return self.parts.get(table_of(self.job, what), f"site={self.site}")
 
     @property
     def plane(self) -> Plane | None:
         """The landscape at the site under the cursor."""
-        found = planes(self._here("landscape")).get(label_of(self.job), []) if self.job is not None else []
+        if self.job is None:
+            return None
+        found = self._parsed("landscape", self._here("landscape"), planes).get(label_of(self.job), [])
         return found[0] if found else None
 
     @property
     def map(self) -> Cosines | None:
         """The cosines at the site under the cursor."""
-        found = cosine_maps(self._here("cosines"))
+        found = self._parsed("cosines", self._here("cosines"), cosine_maps)
         return found[0] if found else None
 
     def _project_layers(self) -> None:
@@ -190,7 +206,7 @@ class Diagnose(DiagnoseActions):
             key=lambda layer: layer.numbers["snr"],
             default=None,
         )
-        note = "empty" if not layers else f"{len(layers)} sites"
+        note = "empty" if not layers else f"{len(layers)} site{'' if len(layers) == 1 else 's'}"
         if best is not None:
             note += f" · largest SNR {best.numbers['snr']:.3g} at {best.site}"
         self.query_one("#anatomy", Panel).note(note)
