@@ -29,8 +29,8 @@ def test_a_diagnosis_from_python_in_a_file_and_from_the_shell(tmp_path: Path) ->
         assert row["cosine"] == pytest.approx(1.0, abs=1e-5) and row["split_half"] > 0.9
         assert row["snr"] > 3 * row["snr_null"] > 0
     assert len(tables["landscape"]) == 8 * (128 + 24 + 3) and len(tables["cosines"]) == 8
-    one_site = {row["cosine"] for row in tables["cosines"] if row["site"] == "llm.3"}
-    assert one_site == {pytest.approx(lab.cosine("terse", "formal", site="llm.3.out")[0][1], abs=1e-6)}
+    (one_site,) = [row["cosine"] for row in tables["cosines"] if row["site"] == "llm.3"]
+    assert one_site == pytest.approx(lab.cosine("terse", "formal", site="llm.3.out")[0][1], abs=1e-6)
     saved = lab.session.save(tmp_path / "s.safetensors")
     kept = open_bundle(saved).tables().table(tables["anatomy"].name)
     assert [kept.row(index) for index in range(kept.rows)] == layers
