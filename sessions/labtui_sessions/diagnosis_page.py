@@ -89,10 +89,9 @@ _METHOD = {
         "Norm: the median over content positions of the neutral prompts; beside it the mean over all positions, "
         "sinks in. Separation: the distance between the poles' means. Spread: the root-mean-square distance of "
         "prompts to the mean of their own pole. SNR: separation over spread; by chance: the 95th percentile of the "
-        "same with shuffled labels. Split-half: the mean cosine of the directions from random halves of the pairs "
-        "(pairs that share a wording or a question make it larger); accuracy: held-out prompts on their side of the "
-        "middle. "
-        "PC1, PC2: shares of the variance that the landscape shows."
+        "separation with shuffled labels, over the same spread. Split-half: the mean cosine of the directions from "
+        "random halves of the pairs (pairs that share a wording or a question make it larger); accuracy: held-out "
+        "prompts on their side of the middle. PC1, PC2: shares of the variance that the landscape shows."
     ),
     "landscape": (
         "The first two principal components of both poles' prompts and the neutral prompts, centred on their "

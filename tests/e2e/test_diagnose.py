@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,23 @@ import labtui
 from labtui_sessions.bundle import open_bundle
 from tests.e2e.lab import must
 
-STORED = {"direction": "terse", "directions": ["*"]}
 
-
-def test_a_diagnosis_from_python_in_a_file_and_from_the_shell(tmp_path: Path) -> None:
+@pytest.fixture
+def toy() -> Iterator[str]:
+    """A kernel with the bundled model, stopped at the end."""
     must("kernel", "start", "toy", "--model", "toy-qwen3", "--dtype", "float32", "--wait")
-    lab = labtui.connect("toy")
+    yield "toy"
+    must("kernel", "stop", "toy")
+
+
+def test_a_diagnosis_from_python_in_a_file_and_from_the_shell(toy: str, tmp_path: Path) -> None:
+    lab = labtui.connect(toy)
     assert "seconds" not in lab.request("plan", spec={"kind": "diagnose", "style": "terse"})
     for style in ("terse", "formal"):
         lab.direction(style, style=style)
     planned = lab.request("plan", spec={"kind": "diagnose", "style": "terse"})
     assert planned["prompts"] == 128 + 24 and planned["seconds"] > 0
-    tables = lab.diagnose(**STORED)
+    tables = lab.diagnose(direction="terse", directions=["*"])
     assert set(tables) == {"anatomy", "landscape", "cosines"}
     layers = tables["anatomy"].rows
     assert [row["site"] for row in layers] == [f"llm.{block}" for block in range(8)]
