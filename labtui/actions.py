@@ -15,7 +15,7 @@ from textual.binding import Binding, BindingType
 
 from labtui_artifacts.errors import UsageError
 
-SCREENS = ("home", "steer", "sweep", "shelf", "sessions", "claims")
+SCREENS = ("home", "steer", "sweep", "shelf", "sessions", "diagnose", "claims")
 """Screens in the order of their number keys."""
 
 SCOPE_TITLES = {
@@ -25,6 +25,7 @@ SCOPE_TITLES = {
     "sweep": "Sweep",
     "shelf": "Shelf",
     "sessions": "Sessions",
+    "diagnose": "Diagnose",
     "claims": "Claims",
     "replay": "Replay",
     "list": "In lists, trees and tables",
@@ -111,6 +112,8 @@ ACTIONS: tuple[Action, ...] = (
     _a("app.shelf", "Shelf", "4 alt+4", "show_screen('shelf')", "directions and other artifacts"),
     _a("app.sessions", "Sessions", "5 alt+5", "show_screen('sessions')",
        "notes, tags, saving and replay"),
+    _a("app.diagnose", "Diagnose", "6 alt+6", "show_screen('diagnose')",
+       "how the poles of a direction lie at every site"),
     _a("app.claims", "Claims", "7 alt+7", "show_screen('claims')", "what is claimed, and what decides it"),
     _a("app.help", "Help", "question_mark f1", "help", "what every key does here",
        foot=98, anywhere=True),
@@ -228,6 +231,8 @@ ACTIONS: tuple[Action, ...] = (
        live=True),
     _a("shelf.rename", "Rename", "e", "rename", "the name under the cursor", foot=4, live=True),
     _a("shelf.delete", "Delete", "delete X", "delete", "asks first", foot=5, live=True),
+    _a("shelf.diagnose", "Diagnose", "d", "diagnose",
+       "read its poles again, at every site; marked ones are in the map of cosines", foot=7, live=True),
     _a("shelf.use", "Steer with it", "enter", "use", "the direction under the cursor",
        foot=6, palette=False),
     # sessions
@@ -239,6 +244,24 @@ ACTIONS: tuple[Action, ...] = (
     _a("sessions.unnote", "Remove a note", "X", "remove_note", "the note under the cursor", live=True),
     _a("sessions.new", "New", "N", "new_session", "what is run from then on goes there", live=True),
     _a("sessions.file", "File", "o", "open_file", "a session file from disk", foot=4),
+    # diagnose
+    _a("diagnose.run", "Run", "ctrl+r r", "run", "choose a style or a stored direction",
+       foot=1, live=True, anywhere=True),
+    _a("diagnose.anatomy", "Anatomy", "t", "focus_panel('anatomy')",
+       "norms, separation, noise and stability of each site", foot=2),
+    _a("diagnose.curves", "Curves", "v", "focus_panel('curves')", "the same over the depth of the model",
+       foot=3),
+    _a("diagnose.column", "Next curves", "c", "cycle_curves", "norms, signal to noise, stability", foot=4),
+    _a("diagnose.landscape", "Landscape", "s", "focus_panel('landscape')",
+       "the prompts of the site under the cursor, in two dimensions", foot=5),
+    _a("diagnose.map", "Cosines", "m", "focus_panel('cosines')",
+       "direction by direction at the site under the cursor", foot=6),
+    _a("diagnose.back", "Site before", "comma", "turn_site(-1)", "one site towards the embeddings", foot=7),
+    _a("diagnose.next", "Next site", "full_stop", "turn_site(1)", "one site on", foot=8),
+    _a("diagnose.other", "Another", "d", "cycle_job", "the diagnosis before this one in the session", foot=9),
+    _a("diagnose.export", "Export", "e", "export", "a table as CSV, JSON or Parquet, or a picture as PNG",
+       foot=10),
+    _a("diagnose.stop", "Cancel", "b", "stop", "cancel the job", foot=11, live=True),
     # claims
     _a("claims.open", "Replay", "enter o", "open", "the session under the cursor, or the first that decides",
        foot=1, palette=False),
@@ -274,7 +297,7 @@ ACTIONS: tuple[Action, ...] = (
        foot=70,
        palette=False),
     # maps
-    _a("heatmap.read", "Texts", "enter", "pick", "the answers of the cell under the cursor", foot=1,
+    _a("heatmap.read", "Open", "enter", "pick", "what is behind the cell under the cursor", foot=1,
        palette=False),
     _a("heatmap.pin", "Pin", "space", "pin", "keep the cell in the list of pinned ones; again lets it go",
        foot=2, palette=False),

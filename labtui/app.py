@@ -25,6 +25,7 @@ from labtui.pump import Pump, Rates
 from labtui.replaying import Player
 from labtui.screens.base import BaseScreen
 from labtui.screens.claims import Claims
+from labtui.screens.diagnose import Diagnose
 from labtui.screens.home import Home
 from labtui.screens.sessions import Sessions
 from labtui.screens.shelf import Shelf
@@ -61,6 +62,7 @@ class LabApp(AppActions, TypeAhead, App[None]):
         "shelf": Shelf,
         "sessions": Sessions,
         "claims": Claims,
+        "diagnose": Diagnose,
     }
     DEFAULT_MODE = "home"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -281,7 +283,7 @@ class LabApp(AppActions, TypeAhead, App[None]):
 
     def show_screen_of(self, job: JobView) -> None:
         """Go to the screen that shows a job."""
-        self.action_show_screen("sweep" if job.kind == "sweep" else "steer")
+        self.action_show_screen(job.kind if job.kind in ("sweep", "diagnose") else "steer")
 
     def want_detail(self, name: str) -> None:
         """Ask for an artifact's details, once for each time it was saved."""

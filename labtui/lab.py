@@ -301,6 +301,15 @@ class Lab:
         names = list(outcome.tables) or [str(outcome.result.get("table") or outcome.job)]
         return Table(await fetch_table(self.core, names[0]), outcome)
 
+    def diagnose(self, **fields: Any) -> dict[str, Table]:
+        """Diagnose poles (the fields of ``labtui spec diagnose``); ``anatomy``, ``landscape`` and ``cosines``."""
+        return self.wait(self._diagnose({"kind": "diagnose", **_plain(fields)}))
+
+    async def _diagnose(self, spec: Mapping[str, Any]) -> dict[str, Table]:
+        outcome = await run(self.core, spec)
+        tables = [Table(await fetch_table(self.core, name), outcome) for name in outcome.tables]
+        return {table.name.rpartition("-")[2]: table for table in tables}
+
     def sites(self) -> list[dict[str, Any]]:
         """The model's sites: ``site``, ``width`` and what others call it."""
         return self.request("sites")["sites"]

@@ -38,10 +38,12 @@ class Player:
 
     @property
     def first_screen(self) -> str:
-        """The screen that shows most of the session: Steer, or Sweep where nothing else was run."""
+        """The screen that shows most of the session: Steer, or Sweep or Diagnose where nothing else was run."""
         state = Replay(self._replay.log).seek(self.last)
         kinds = {job.kind for job in state.jobs.values()}
-        return "sweep" if "sweep" in kinds and not kinds & {"generate", "patch"} else "steer"
+        if kinds & {"generate", "patch"} or not kinds & {"sweep", "diagnose"}:
+            return "steer"
+        return "sweep" if "sweep" in kinds else "diagnose"
 
     # -- source ---------------------------------------------------------------------------------------
 

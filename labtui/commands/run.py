@@ -157,10 +157,17 @@ async def _row(lab: AsyncLab, key: str) -> dict[str, Any]:
 
 async def _show(lab: AsyncLab, outcome: Outcome) -> None:
     """Tables as tables; answers as text under their arm; else what the job says of itself."""
+    from labtui_sessions import diagnosis, diagnosis_page
+
     tables = await _tables(lab, outcome)
     for note in outcome.result.get("notes") or []:
         output.note(str(note))
     for table in tables.values():
+        if diagnosis.kind_of(table.columns) is not None:
+            rows = diagnosis_page.as_rows(table)
+            print(output.clean(diagnosis_page.head_of(table)))
+            output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
+            continue
         rows = [table.row(i) for i in range(min(table.rows, MAX_SHOWN))]
         output.table(rows, list(table.columns))
         if table.rows > MAX_SHOWN:

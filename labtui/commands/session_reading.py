@@ -31,13 +31,14 @@ SHOWN_CELLS = 4
 def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) -> None:
     """What SESSION holds: model, jobs, rows, tables, the effects in its sweeps, notes."""
     from labtui import fetching
-    from labtui_sessions import findings, lenses
+    from labtui_sessions import diagnosis, diagnosis_page, findings, lenses
     from labtui_sessions.log import state_at
     from labtui_sessions.stats import is_sweep
 
     with fetching.opened(session, target) as log:
         state = state_at(log)
-        sweeps = [table for table in _tables(log).by_name.values() if is_sweep(table)]
+        tables = list(_tables(log).by_name.values())
+    sweeps = [table for table in tables if is_sweep(table)]
     found = {table.name: findings.summaries_of(table, deltas) for table in sweeps}
     seen = {table.name: lenses.lens_cells(table) for table in sweeps}
     if as_json:
@@ -55,6 +56,11 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
         if rows := lenses.as_rows(cells, SHOWN_CELLS):
             _section(f"lens rates in table {output.clean(name)}, hits per 100 words pooled over prompts")
             output.table(rows, list(rows[0]))
+    for table in tables:
+        rows = diagnosis_page.as_rows(table) if diagnosis.kind_of(table.columns) is not None else []
+        if rows:
+            _section(f"{output.clean(diagnosis_page.head_of(table))} (table {output.clean(table.name)})")
+            output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
 
 
 def _as_document(state: SessionState) -> dict[str, Any]:

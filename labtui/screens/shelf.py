@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from labtui.actions import bindings
+from labtui.diagnoses import spec_for
 from labtui.projection import Kernel, Source
 from labtui.screens.base import BaseScreen
 from labtui.screens.home import when
@@ -21,6 +22,7 @@ from labtui.widgets.panel import Panel
 from labtui.widgets.reader import Reader
 from labtui_artifacts.errors import LabError, UsageError
 from labtui_kernels.lang.algebra import parse_algebra
+from labtui_kernels.specs.diagnose import EVERY
 
 
 class Shelf(BaseScreen):
@@ -157,6 +159,23 @@ class Shelf(BaseScreen):
             self.app.say(f"{name} is no direction, so it cannot steer")
             return
         self.app.use_direction(name)
+
+    def action_diagnose(self) -> None:
+        name, source = self.current(), self.app.source
+        if name is None or source is None:
+            return
+        artifact = source.state.artifacts[name]
+        if artifact.kind != "direction":
+            self.app.say(f"{name} is no direction, so it has no poles")
+            return
+        if artifact.meta.get("method") in ("compose", "random", "activation"):
+            self.app.say(
+                f"{name} was not read from poles ({artifact.meta['method']}), so there is nothing to read again"
+            )
+            return
+        spec = spec_for(name, source.state.artifacts, self.marked or (EVERY,))
+        self.ask(lambda kernel: kernel.request("submit", spec=spec, priority="interactive"))
+        self.app.action_show_screen("diagnose")
 
     def action_make_direction(self) -> None:
         self.app.make_direction(self.app.make_from_style)

@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
-from labtui.actions import SCREENS, Action, by_scope
+from labtui.actions import SCREENS, Action
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,17 @@ def fit(text: str, width: int) -> str:
     return text if content.cell_length <= width else content.truncate(width, ellipsis=True).plain
 
 
+_BADGE = 16
+"""Cells that the badge gets before the tabs keep their titles."""
+
+
 class TopBar(Static):
     """Tabs to the left, kernel and link to the right."""
 
     def __init__(self) -> None:
         super().__init__(id="topbar")
         self._screen_name, self._badge = "home", Badge()
-        self._ends: list[tuple[int, str]] = []
+        self._spans: list[tuple[int, int, str]] = []
 
     def show(self, screen: str, badge: Badge) -> None:
         """Update; nothing is painted when nothing changed."""
@@ -50,46 +54,42 @@ class TopBar(Static):
 
     def refresh_content(self) -> None:
         width = self.size.width or 80
-        badge = self._badge
-        room = Content(badge.short or badge.text).cell_length + 5
-        tabs = self._tabs(short=False)
-        if sum(tab.cell_length for _, tab in tabs) + room > width:
-            tabs = self._tabs(short=True)
-        self._ends, end = [], 0
-        for name, tab in tabs:
-            end += tab.cell_length
-            self._ends.append((end, name))
-        left = Content("").join(tab for _, tab in tabs)
-        text = badge.text
+        least = min(Content(self._badge.short or self._badge.text).cell_length, _BADGE) + 5
+        for how in ("wide", "tight", "digits"):
+            left = self._tabs(how)
+            if width - left.cell_length >= least:
+                break
+        text = self._badge.text
         if Content(text).cell_length > width - left.cell_length - 5:
-            text = badge.short or text
+            text = self._badge.short or text
         text = fit(text, width - left.cell_length - 5)
-        right = Content.assemble((f"{badge.symbol} ", badge.style), (text, badge.style))
+        right = Content.assemble((f"{self._badge.symbol} ", self._badge.style), (text, self._badge.style))
         gap = max(1, width - left.cell_length - right.cell_length - 1)
         self.update(Content.assemble(left, " " * gap, right), layout=False)
 
-    def _tabs(self, *, short: bool) -> list[tuple[str, Content]]:
-        """The product's name and a tab for each screen; ``short`` leaves out what a narrow screen can spare."""
-        tabs = [("", Content("" if short else "labtui ").stylize("bold"))]
-        keys = {action.id: action.key for action in by_scope("app")}
-        for name in SCREENS:
-            key, title = keys[f"app.{name}"], name.capitalize()
-            if name == self._screen_name:
-                here = (("▐", "$accent"), (f"{key} {title}", "bold reverse $accent"), ("▌", "$accent"))
-                tabs.append((name, Content.assemble(*here)))
+    def _tabs(self, how: str) -> Content:
+        """The tabs, closer together or as mere digits where there is little room; notes where each one is."""
+        parts: list[Content | tuple[str, str] | str] = [("labtui ", "bold")] if how == "wide" else []
+        x = 7 if how == "wide" else 0
+        self._spans = []
+        for number, name in enumerate(SCREENS, 1):
+            here = name == self._screen_name
+            title = f"{number} {name.capitalize()}" if how != "digits" or here else str(number)
+            room = len(title) + (2 if here or how == "wide" else 1)
+            if here:
+                parts += [("▐", "$accent"), (title, "bold reverse $accent"), ("▌", "$accent")]
             else:
-                tabs.append(
-                    (
-                        name,
-                        Content.assemble("" if short else " ", (key, "$accent"), (f" {title} ", "$lab-dim")),
-                    )
-                )
-        return tabs
+                head, _, rest = title.partition(" ")
+                parts += [" ", (head, "$accent"), (f" {rest}" if rest else "", "$lab-dim")]
+                parts += [" "] if how == "wide" else []
+            self._spans.append((x, x + room, name))
+            x += room
+        return Content.assemble(*parts)
 
     def on_click(self, event: events.Click) -> None:
-        name = next((name for end, name in self._ends if event.x < end), "")
-        if name:
-            self.app.call_later(self.app.run_action, f"app.show_screen('{name}')")
+        for start, end, name in self._spans:
+            if start <= event.x < end:
+                self.app.call_later(self.app.run_action, f"app.show_screen('{name}')")
 
 
 class Banner(Static):

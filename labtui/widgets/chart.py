@@ -36,6 +36,8 @@ class Series:
     points: tuple[tuple[float, float], ...]
     symbol: str = ""
     style: str = ""
+    joined: bool = True
+    """Whether a line goes through the points."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class Plot:
     log_y: bool = False
     mark_x: float | None = None
     """A vertical line, at the present strength."""
+    span_y: tuple[float, float] | None = None
+    """Heights that are in view whatever the points are."""
+    names: tuple[str, ...] = ()
+    """What x = 0, 1, 2, ... are called; without them they are numbers."""
 
 
 def render(plot: Plot, width: int, height: int) -> Content:
@@ -90,13 +96,15 @@ def _draw(plot: Plot, shown: Sequence[Series], width: int, height: int) -> list[
     figure.axes(True, axis=1, side=0)
     figure.axes(False, axis=0, side=1)
     figure.axes(False, axis=1, side=1)
-    ys = [_height(y, plot.log_y) for s in shown for _, y in s.points]
+    ys = [_height(y, plot.log_y) for s in shown for _, y in s.points] + list(plot.span_y or ())
     xs = sorted({x for s in shown for x, _ in s.points})
     if plot.mark_x is not None and xs[0] <= plot.mark_x <= xs[-1]:
         ends = (min(ys), max(ys) if max(ys) > min(ys) else min(ys) + 1)
         figure.draw(figure.signal([plot.mark_x] * 2, ends, marker="┊").lines(True))
     for joined in (True, False):  # symbols last, so that no line hides one
         for index, series in enumerate(shown):
+            if joined and not series.joined:
+                continue
             x = [p[0] for p in series.points]
             y = [_height(p[1], plot.log_y) for p in series.points]
             symbol = "braille" if joined else series.symbol
@@ -108,8 +116,12 @@ def _draw(plot: Plot, shown: Sequence[Series], width: int, height: int) -> list[
     figure.ruler(1, 0).ticks(ticks, [_number(10**t if plot.log_y else t) for t in ticks])
     span = xs[-1] - xs[0] or 1.0
     figure.ruler(0, 0).lim(xs[0] - span * 0.03, xs[-1] + span * 0.03)
-    kept = _spread(xs, max(2, width // 8))
-    figure.ruler(0, 0).ticks(kept, [_number(x) for x in kept])
+    free = not any(series.joined for series in shown)
+    room = max([8, *(len(name) + 2 for name in plot.names)])
+    kept = _ticks(xs[0], xs[-1], max(2, width // 14)) if free else _spread(xs, max(2, width // room))
+    kept = [x for x in kept if xs[0] - span * 0.03 <= x <= xs[-1] + span * 0.03]
+    named = {float(number): name for number, name in enumerate(plot.names)}
+    figure.ruler(0, 0).ticks(kept, [named.get(x) or _number(x) for x in kept])
     styles = [series.style for series in shown]
     return [_themed(line, styles) for line in figure.build().string().rstrip("\n").split("\n")]
 

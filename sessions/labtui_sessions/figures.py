@@ -18,6 +18,7 @@ import numpy as np
 from labtui_artifacts.errors import UsageError
 from labtui_artifacts.files import write_atomically
 
+from . import diagnosis, diagnosis_figures
 from .findings import summaries_of
 from .stats import Cell, Summary
 from .tables import Table
@@ -47,11 +48,16 @@ class Album:
         self.written: list[Path] = []
 
     def __call__(self, table: Table) -> Sequence[tuple[str, str]]:
-        """Captions and names of the figures of a sweep's table; at most ``MAX_FIGURES`` in all.
+        """Captions and names of the figures of a sweep's or a diagnosis' table; at most ``MAX_FIGURES`` in all.
 
         UsageError when a file of that name is there and must not be replaced.
         """
         made: list[tuple[str, str]] = []
+        if diagnosis.kind_of(table.columns) is not None:
+            for caption, kind, figure in diagnosis_figures.draw(table):
+                if len(self.written) < MAX_FIGURES:
+                    made.append((caption, self._write(figure, f"{table.name}-{kind}")))
+            return made
         for summary in summaries_of(table):
             if len(self.written) + 2 > MAX_FIGURES:
                 break

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
-from . import lenses
+from . import diagnosis, diagnosis_page, lenses
 from .compare import KEYS
 from .events import JobQueued, typed
 from .fields import JobView, RowView
@@ -112,6 +112,10 @@ def _table(table: Table, deltas: Deltas, figures: Figures | None) -> Iterator[st
     yield ""
     yield f"{table.rows} rows in {len(table.cells)} cells."
     yield ""
+    if diagnosis.kind_of(table.columns) is not None:
+        yield from diagnosis_page.page_of(table)
+        yield from _pictures(table, figures)
+        return
     keys = [
         key for key in ("direction", "site", "strength", "strength_pct", "control") if key in table.columns
     ]
@@ -126,9 +130,7 @@ def _table(table: Table, deltas: Deltas, figures: Figures | None) -> Iterator[st
     if is_sweep(table):
         yield from page_of(table, deltas)
         yield from lenses.page_of(table)
-        for caption, name in figures(table) if figures is not None else ():
-            yield f"![{line(caption)}]({name})"
-            yield ""
+        yield from _pictures(table, figures)
     groups: dict[tuple[str, ...], list[int]] = {}
     for index in range(table.rows):
         point = tuple(cell(table.columns[key].values[index]) for key in keys)
@@ -142,6 +144,12 @@ def _table(table: Table, deltas: Deltas, figures: Figures | None) -> Iterator[st
         yield ""
         yield f"{len(groups) - MAX_LINES} more grid points are in the table itself."
     yield ""
+
+
+def _pictures(table: Table, figures: Figures | None) -> Iterator[str]:
+    for caption, name in figures(table) if figures is not None else ():
+        yield f"![{line(caption)}]({name})"
+        yield ""
 
 
 def _mean(values: Iterator[Any]) -> float | None:

@@ -13,6 +13,7 @@ from labtui.actions import ACTIONS, SCOPE_TITLES, bindings, by_scope, handler_na
 from labtui.app import LabApp
 from labtui.screens.base import BaseScreen
 from labtui.screens.claims import Claims
+from labtui.screens.diagnose import Diagnose
 from labtui.screens.home import Home
 from labtui.screens.sessions import Sessions
 from labtui.screens.shelf import Shelf
@@ -32,13 +33,14 @@ from tests.support.stories import kernel
 
 SERVED_BY: dict[str, tuple[type, ...]] = {
     "app": (LabApp,), "replay": (LabApp,), "home": (Home,), "steer": (Steer,), "sweep": (Sweep,),
-    "shelf": (Shelf,), "sessions": (Sessions,), "claims": (Claims,),
+    "shelf": (Shelf,), "sessions": (Sessions,), "diagnose": (Diagnose,), "claims": (Claims,),
     "list": (Choices, Grid, SiteTree), "reader": (Reader, GrowingText),
     "heatmap": (Heatmap,),
     "prompt": (Prompt,), "dialog": (Form, Menu, HelpScreen), "question": (Confirm,),
 }  # fmt: skip
 SCREEN_CLASSES: dict[str, type[BaseScreen]] = {
-    "home": Home, "steer": Steer, "sweep": Sweep, "shelf": Shelf, "sessions": Sessions, "claims": Claims,
+    "home": Home, "steer": Steer, "sweep": Sweep, "shelf": Shelf, "sessions": Sessions,
+    "diagnose": Diagnose, "claims": Claims,
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from labtui.actions import SCREENS
 from labtui.projection import Link
-from tests.support import claim_stories, sweep_stories
+from tests.support import claim_stories, diagnosis_stories, sweep_stories
 from tests.support.fake_kernel import FakeKernel
 from tests.support.settling import workers_done
 from tests.support.stories import MOMENTS, kernel
@@ -96,6 +96,32 @@ def test_claim_form(snap_compare, make_app) -> None:
         await pilot.pause()
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=open_it)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("moment", ["empty", "running", "done", "failed"])
+def test_diagnose(snap_compare, make_app, moment: str, size: str) -> None:
+    app = make_app(diagnosis_stories.kernel(moment), first="diagnose")
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=settle)
+
+
+@pytest.mark.parametrize("theme", ["lab-16", "lab-light"])
+@pytest.mark.parametrize("panel", ["t", "s", "m"])
+def test_diagnose_panel(snap_compare, make_app, panel: str, theme: str) -> None:
+    """Each of the panels that take turns on a small terminal, at a block in the middle."""
+    app = make_app(diagnosis_stories.kernel("done"), first="diagnose", theme=theme)
+
+    async def turn(pilot) -> None:
+        await settle(pilot)
+        await pilot.press(*["full_stop"] * 4, panel)
+        await workers_done(pilot.app)
+        app.pump.now()
+        await pilot.pause()
+        await workers_done(pilot.app)
+        app.pump.now()
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=turn)
 
 
 def test_link_lost(snap_compare, make_app) -> None:

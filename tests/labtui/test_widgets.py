@@ -115,3 +115,16 @@ def test_small_parsers_of_the_sweep_form() -> None:
         "llm.10.out",
         "odd",
     ]
+
+
+def test_points_without_a_line_and_named_steps() -> None:
+    """A cloud has its symbols and nothing between them, with round numbers below; steps can have names."""
+    spots = ((-3.3, 1.0), (2.9, 4.0))
+    cloud = render(Plot((Series("cloud", spots, joined=False),)), 60, 12).plain
+    assert cloud.count("●") == 3 and not any("\u2801" <= c <= "\u28ff" for c in cloud)
+    assert "-2" in cloud and "-3.3" not in cloud
+    lines = Plot(
+        (Series("a", ((0.0, 1.0), (1.0, 2.0))),), "site", names=("embed", "llm.0"), span_y=(0.0, 8.0)
+    )
+    drawn = render(lines, 60, 12).plain
+    assert "embed" in drawn and "llm.0" in drawn and "10┤" in drawn

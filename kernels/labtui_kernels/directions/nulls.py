@@ -44,7 +44,7 @@ def shuffled_directions(
         pairs = p.shape[1]
         if pairs < 2:
             raise UsageError("shuffled controls need at least two pairs")
-        permute = _inside if method == "pca" else _exchanged
+        permute = _inside if method == "pca" else exchanged
         generator = torch.Generator().manual_seed(seed)
         drawn: list[Tensor] = []
         for _ in range(count):
@@ -67,8 +67,8 @@ def random_directions(
     }
 
 
-def _exchanged(positive: Tensor, negative: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Half of the pairs with their poles exchanged."""
+def exchanged(positive: Tensor, negative: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Poles ``[sites, pairs, width]`` with those of half of the pairs exchanged, the same pairs at all sites."""
     pairs = positive.shape[1]
     swap = torch.zeros(pairs, dtype=torch.bool)
     swap[torch.randperm(pairs, generator=generator)[: pairs // 2]] = True

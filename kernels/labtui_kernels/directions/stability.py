@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from labtui_kernels.directions.estimate import stack, unit
+from labtui_kernels.directions.nulls import exchanged
 
 Key = TypeVar("Key")
 
@@ -31,6 +32,30 @@ def signal_to_noise(positive: Mapping[Key, Tensor], negative: Mapping[Key, Tenso
                 continue
             spread = math.sqrt(float(within[row]) / (2 * (pairs - 1)))  # type: ignore[index]
             found[key] = float(between[row]) / spread if spread else math.inf
+    return {key: found[key] for key in positive}
+
+
+def shuffled_signal_to_noise(
+    positive: Mapping[Key, Tensor], negative: Mapping[Key, Tensor], count: int = 20, seed: int = 0
+) -> dict[Key, float]:
+    """What chance alone gives: the 95th percentile of the separation under permuted labels, over the poles' own
+    spread, a number a site.
+
+    The means of poles that do not differ lie apart too, by about sqrt(2 / pairs) of the spread. The poles of half
+    of the pairs (rounded down) are exchanged, ``count`` times, the same pairs at all sites. The spread is that of
+    the poles as they are, since mixed poles would have the separation in theirs. NaN or infinite as
+    ``signal_to_noise`` is.
+    """
+    signal = signal_to_noise(positive, negative)
+    found: dict[Key, float] = {}
+    for keys, p, n in stack(positive, negative):
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [exchanged(p, n, generator) for _ in range(count)]
+        apart = torch.stack([(first.mean(1) - second.mean(1)).norm(dim=-1) for first, second in drawn])
+        own = (p.mean(1) - n.mean(1)).norm(dim=-1)
+        for row, key in enumerate(keys):
+            bound, real = float(apart[:, row].quantile(0.95)), float(own[row])
+            found[key] = bound * signal[key] / real if real else math.nan
     return {key: found[key] for key in positive}
 
 

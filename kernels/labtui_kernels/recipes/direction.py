@@ -6,27 +6,19 @@ from collections.abc import Generator, Sequence
 from typing import Any, ClassVar
 
 import torch
-from msgspec import convert
-
-from labtui_artifacts import library
 
 from ..directions.estimate import Estimate, estimate_all
 from ..directions.nulls import shuffled_directions
 from ..directions.randoms import random_direction
 from ..directions.stability import signal_to_noise
-from ..lang.positions import parse_where
 from ..lang.sites import Site, parse_sites, site_width
 from ..lang.strength import parse_strength
-from ..models.chat import Rendered
-from ..specs import Direction, Message, as_messages
-from ..specs.kinds import parse_read
+from ..specs import Direction
 from ..specs.plan import count
-from . import norms
+from . import norms, poles
 from .context import JobContext, Steps
 from .keep import check_free, finite, keep
-from .prompts import rendered
 
-CAPTURE_BUDGET = 600.0
 TABLE = "anatomy"
 SHUFFLED = 20
 """Directions with permuted labels that are kept beside each direction."""
@@ -52,7 +44,7 @@ class DirectionRecipe:
         if spec.method == "random":
             return self._random(ctx, sites, references)
         positive, negative = yield from self._capture(ctx, sites)
-        ctx.budget("estimate", CAPTURE_BUDGET)
+        ctx.budget("estimate", poles.BUDGET)
         yield
         found = estimate_all(spec.method, positive, negative, spec.seed)
         noise = signal_to_noise(positive, negative)
@@ -100,35 +92,12 @@ class DirectionRecipe:
             ctx.emit("cell.committed", {"cell": cell, "table": TABLE, "rows": rows})
         return {"artifact": spec.name, "sites": len(lines), "pairs": pairs, "table": TABLE}
 
-    def _poles(self, ctx: JobContext) -> tuple[list[Rendered], list[Rendered]]:
-        spec = self.spec
-        if spec.style:
-            contrasts = library.style(spec.style).contrasts()
-            chats = [[convert(pole, list[Message]) for pole in pair] for pair in contrasts]
-        else:
-            pairs = zip(spec.positive, spec.negative, strict=True)
-            chats = [[as_messages(pole, spec.system) for pole in pair] for pair in pairs]
-        read = [[rendered(ctx, chat, spec.thinking) for chat in pair] for pair in chats]
-        return [pair[0] for pair in read], [pair[1] for pair in read]
-
     def _capture(
         self, ctx: JobContext, sites: Sequence[Site]
     ) -> Generator[None, None, tuple[dict[Site, torch.Tensor], dict[Site, torch.Tensor]]]:
         """Activations [pairs, d] of both poles at every site, all in one pass over the prompts."""
-        ctx.budget("capture", CAPTURE_BUDGET)
-        positive, negative = self._poles(ctx)
-        prompts = [*positive, *negative]
-        pooling, place = parse_read(self.spec.read)
-        shape = ctx.loaded.info.shape
-        table = {site: torch.empty(len(prompts), site_width(site, shape)) for site in sites}
-        done = 0
-        parts = ctx.engine.capture_parts(prompts, sites, pooling=pooling, where=parse_where(place))
-        for members, readings in parts:
-            for site, reading in readings.items():
-                table[site][list(members)] = reading
-            done += len(members)
-            ctx.progress(done, len(prompts), "prompts")
-            yield
+        positive, negative = poles.pairs(ctx, self.spec)
+        table = yield from poles.capture(ctx, [*positive, *negative], sites, self.spec.read)
         half = len(positive)
         return (
             {site: readings[:half] for site, readings in table.items()},

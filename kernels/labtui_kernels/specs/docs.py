@@ -77,6 +77,21 @@ FIELDS: dict[str, dict[str, str]] = {
         "sites": "where",
         "set": "a bundled prompt set",
     },
+    "diagnose": {
+        "style": "a bundled axis: terse, formal, socratic, dry; or positive and negative; or direction",
+        "positive": "the positive pole: texts or chats",
+        "negative": "the negative pole, one for each positive",
+        "direction": "a stored direction: the poles it was made from, read again",
+        "sites": "where they are read",
+        "landscape": "sites of the projection in two dimensions; empty: all of them; none",
+        "directions": 'stored directions for the map of cosines, beside direction; ["*"]: all of this model',
+        "method": "mean-difference | pca | logistic: what split halves are compared by",
+        "read": "pooling and place: last, mean@content, max@prompt",
+        "system": "system prompt of texts; empty for none",
+        "seed": "of the split halves",
+        "table": "what the names of its tables begin with; empty: the job's id",
+        "name": "keeps components and pole means as an artifact; empty: not kept",
+    },
 }
 """Kind -> field -> meaning."""
 

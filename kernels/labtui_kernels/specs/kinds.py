@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
@@ -28,40 +27,14 @@ from .base import (
     Text,
     check_prompt,
 )
+from .diagnose import Diagnose
+from .fields import Expression, Name, check_name, parse_read
 
-Name: TypeAlias = Annotated[str, Meta(max_length=100)]
-Expression: TypeAlias = Annotated[str, Meta(max_length=2000)]
-Pooling: TypeAlias = Literal["last", "mean", "max"]
 METHODS = ("pair", "mean-difference", "pca", "logistic", "random")
-POOLINGS: tuple[Pooling, ...] = ("last", "mean", "max")
 CONFIRM_ROWS = 20_000
 MAX_ROWS = 200_000
 ROW_METRICS = ("words", "tokens", "perplexity", "distinct-2")
 SWEEP_METRICS = ("words", "perplexity", "distinct-2", "kl", "coherent")
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
-
-
-def check_name(name: str, key: str, spec: Spec) -> None:
-    """Raise UsageError unless ``name`` can be an artifact's name."""
-    if not _NAME.match(name):
-        raise spec.refuse(key, f"{name!r} is no name; expected lower-case letters, digits, '.', '_' or '-'")
-
-
-def parse_read(text: str) -> tuple[Pooling, str]:
-    """A reading: pooling and place. ``last`` -> (last, prompt), ``mean@content`` -> (mean, content)."""
-    word, mark, place = text.partition("@")
-    pooling: Pooling | None = next((name for name in POOLINGS if name == word), None)
-    if pooling is None:
-        raise UsageError(
-            f"read {text!r}: expected last, mean or max, with a place after '@' as in mean@content"
-        )
-    where = str(parse_where(place)) if mark else ("prompt" if pooling == "last" else "content")
-    if where.startswith("generated"):
-        raise UsageError(
-            f"read {text!r}: the poles are prompts, nothing is generated; expected a place in the prompt"
-        )
-    return pooling, where
 
 
 class Generate(Decoding, frozen=True, kw_only=True, tag="generate"):
@@ -381,6 +354,7 @@ KINDS: dict[str, type[Spec]] = {
     "patch": Patch,
     "compose": Compose,
     "reference": Reference,
+    "diagnose": Diagnose,
 }
 
 __all__ = [
@@ -389,6 +363,7 @@ __all__ = [
     "Compose",
     "Controls",
     "Decoding",
+    "Diagnose",
     "Direction",
     "Generate",
     "Message",

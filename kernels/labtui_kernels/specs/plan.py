@@ -24,6 +24,7 @@ from ..lang.shape import ModelShape
 from ..lang.sites import SiteGroup, format_group, parse_sites
 from ..lang.strength import Strength, parse_strength
 from .base import Message, PromptSource, as_messages, shown_prompt
+from .diagnose import Diagnose, count_diagnose, pairs_of
 from .kinds import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
 
 Control: TypeAlias = Literal["", "zero", "random", "shuffled", "negated", "prompt"]
@@ -385,13 +386,10 @@ def count(spec: Spec, shape: ModelShape, styles: Mapping[str, Axis] | None = Non
         return {"rows": 1, "cells": 0, "tokens": spec.max_new_tokens}
     if isinstance(spec, Direction):
         return {"rows": 0, "cells": 0, "sites": len(parse_sites(spec.sites, shape)), "prompts": _poles(spec)}
+    if isinstance(spec, Diagnose):
+        return count_diagnose(spec, shape)
     return {"rows": 0, "cells": 0}
 
 
 def _poles(spec: Direction) -> int:
-    if spec.method == "random":
-        return 0
-    if not spec.style:
-        return len(spec.positive) + len(spec.negative)
-    axis = library.style(spec.style)
-    return 2 * len(axis.prompts) * len(axis.positive_system)
+    return 0 if spec.method == "random" else 2 * pairs_of(spec)

@@ -30,6 +30,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "patch": {"prompt": "Explain what a mutex is.", "site": "llm.12", "edits": "2.0*terse@llm.12"},
     "compose": {"name": "terse-and-casual", "expr": "0.5*terse - 0.2*formal"},
     "reference": {},
+    "diagnose": {"style": "terse"},
 }
 """What a template says where a field has no default worth showing."""
 

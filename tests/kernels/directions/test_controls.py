@@ -14,7 +14,12 @@ from labtui_kernels.directions.compose import compose
 from labtui_kernels.directions.estimate import estimate
 from labtui_kernels.directions.nulls import random_directions, shuffled_directions
 from labtui_kernels.directions.randoms import random_direction
-from labtui_kernels.directions.stability import cosine, cosine_table, signal_to_noise
+from labtui_kernels.directions.stability import (
+    cosine,
+    cosine_table,
+    shuffled_signal_to_noise,
+    signal_to_noise,
+)
 from labtui_kernels.lang.sites import Site, parse_site
 
 
@@ -164,3 +169,15 @@ def test_algebra_refuses_what_is_missing_or_of_another_width() -> None:
         compose("terse + dry", SITE, 4, lookup)
     with pytest.raises(UsageError, match=r"width 6 at llm\.3, but llm\.3 has width 4"):
         compose("wide", SITE, 4, lookup)
+
+
+def test_poles_that_do_not_differ_are_as_far_apart_as_chance_puts_them() -> None:
+    """About sqrt(2 / pairs) of the spread, whatever the width; a contrast stands out, and does not raise it."""
+    draw = torch.Generator().manual_seed(3)
+    p, n = torch.randn(50, 300, generator=draw), torch.randn(50, 300, generator=draw)
+    chance = shuffled_signal_to_noise({0: p}, {0: n})[0]
+    assert chance == pytest.approx(math.sqrt(2 / 50), rel=0.1)
+    assert signal_to_noise({0: p}, {0: n})[0] == pytest.approx(chance, rel=0.15)
+    far = p + 10.0
+    assert shuffled_signal_to_noise({0: far}, {0: n})[0] == pytest.approx(chance, rel=0.1)
+    assert signal_to_noise({0: far}, {0: n})[0] > 10 * chance

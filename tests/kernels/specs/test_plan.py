@@ -13,7 +13,9 @@ from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
 from labtui_kernels.lang.edits import format_edits, parse_edits
 from labtui_kernels.lang.shape import ModelShape
+from labtui_kernels.specs.pace import seconds_for
 from labtui_kernels.specs.plan import Axis, Plan, count, count_sweep, plan_sweep
+from labtui_sessions.fields import JobView
 
 SHAPE = ModelShape("qwen3", blocks=8, width=64)
 STYLES = {"terse": Axis("Be brief.", "Be long.")}
@@ -207,3 +209,36 @@ def test_other_kinds_are_counted() -> None:
     assert counted["sites"] == 8 and counted["prompts"] >= 24
     with pytest.raises(UsageError, match=r"no style .tense."):
         count(specs.load({"kind": "direction", "name": "t", "style": "tense"}), SHAPE)
+
+
+def counted(**change: Any) -> dict[str, Any]:
+    return count(specs.load({"kind": "diagnose", "style": "terse"} | change), SHAPE)
+
+
+def test_a_diagnosis_counts_its_prompts_and_cells() -> None:
+    neutral = 24
+    made = counted()
+    assert (made["sites"], made["landscape"], made["cells"]) == (8, 8, 9)
+    assert made["prompts"] == 2 * 64 + neutral
+    made = counted(sites="llm.1,llm.3.in", landscape="llm.1", directions=["a", "b"])
+    assert (made["sites"], made["landscape"], made["cells"], made["directions"]) == (2, 1, 1 + 1 + 2, 2)
+    assert counted(landscape="none")["prompts"] == 2 * 64
+    stored = counted(style="", direction="a", directions=["b"])
+    assert "prompts" not in stored and stored["directions"] == 2
+    assert counted(directions=["*"])["directions"] == 0
+    with pytest.raises(UsageError, match=r"landscape: llm\.4 is not among"):
+        counted(sites="llm.1", landscape="llm.4")
+    with pytest.raises(UsageError, match="did you mean"):
+        counted(style="tarse")
+
+
+def test_seconds_are_those_that_the_last_readings_took() -> None:
+    def job(kind: str, prompts: int, seconds: float | None, status: str = "done") -> JobView:
+        return JobView(job="j", kind=kind, status=status, seconds=seconds, plan={"prompts": prompts})
+
+    wanted = {"prompts": 30}
+    assert seconds_for(wanted, []) is None
+    assert seconds_for({}, [job("direction", 10, 2.0)]) is None
+    done = [job("diagnose", 10, 2.0), job("direction", 10, 5.0), job("sweep", 10, 90.0)]
+    assert seconds_for(wanted, done) == pytest.approx(15.0)
+    assert seconds_for(wanted, [*done, job("diagnose", 10, 9.0, "failed")]) == pytest.approx(15.0)

@@ -17,6 +17,7 @@ from labtui_kernels import specs
 
 SWEEP: dict[str, Any] = {"kind": "sweep", "prompts": ["Explain a mutex."], "directions": ["terse"]}
 DIRECTION: dict[str, Any] = {"kind": "direction", "name": "terse", "style": "terse"}
+DIAGNOSE: dict[str, Any] = {"kind": "diagnose", "style": "terse"}
 GENERATE: dict[str, Any] = {"kind": "generate", "prompt": "Explain a mutex."}
 CHAT = [
     {"role": "user", "content": "Hello."},
@@ -105,6 +106,21 @@ def test_a_bad_sweep_is_one_line_that_names_the_field(change: dict[str, Any], sa
         (GENERATE | {"thinking": "yes"}, "thinking: expected true or false or nothing, found 'yes'"),
         ({"kind": "patch", "prompt": "a", "site": "llm.3"}, "both arms are the same"),
         ({"kind": "compose", "name": "a", "expr": "random:3"}, "no norm of its own"),
+        ({"kind": "diagnose"}, "style: expected one of a style, positive and negative, or a direction"),
+        (DIAGNOSE | {"direction": "terse"}, "expected one of a style"),
+        (DIAGNOSE | {"sites": "llm.x"}, "spec diagnose: site 'llm.x'"),
+        (DIAGNOSE | {"landscape": "lm.3"}, "unknown site"),
+        (DIAGNOSE | {"read": "mean@generated"}, "nothing is generated"),
+        (DIAGNOSE | {"directions": ["a", "a"]}, "directions: a is there twice"),
+        (DIAGNOSE | {"directions": ["a"]}, "a map of cosines needs two"),
+        (DIAGNOSE | {"directions": ["2*a", "b"]}, "directions[0]: '2*a' is no name"),
+        (DIAGNOSE | {"directions": ["*", "b"]}, "directions[0]: '*' is no name"),
+        (DIAGNOSE | {"name": "../x"}, "name: '../x' is no name"),
+        (DIAGNOSE | {"method": "random"}, "expected one of mean-difference, pca, logistic"),
+        ({"kind": "diagnose", "direction": "a", "read": "mean"}, "read: a brings its own"),
+        ({"kind": "diagnose", "positive": ["a", "b"], "negative": ["c"]}, "expected pairs"),
+        ({"kind": "diagnose", "positive": ["a"], "negative": [" "]}, "negative[0]: the prompt is empty"),
+        ({"kind": "diagnose", "positive": ["a"] * 2001, "negative": ["c"]}, "expected <= 2000"),
         ({"kind": "rerun", "tolerance": 0.1, "rows": []}, "expected recorded rows"),
         (
             {

@@ -133,9 +133,10 @@ async def knob(broker: Broker, client: Client, params: KnobParams) -> None:
 
 @method("plan", Plan)
 async def plan(broker: Broker, client: Client, params: Plan) -> dict[str, Any]:
-    """What a spec would run: counts of rows and cells, and ``seconds`` at most where a sweep was timed here."""
+    """What a spec would run: counts of rows and cells, and ``seconds`` where jobs like it were timed here."""
     from labtui_kernels import specs
     from labtui_kernels.specs.estimate import with_seconds
+    from labtui_kernels.specs.pace import seconds_for
     from labtui_kernels.specs.plan import count
 
     spec = await asyncio.to_thread(specs.load, params.spec)
@@ -143,4 +144,8 @@ async def plan(broker: Broker, client: Client, params: Plan) -> dict[str, Any]:
     if shape is None:
         raise UsageError("the model is not loaded yet: a plan needs its sites")
     counts = await asyncio.to_thread(count, spec, shape)
-    return with_seconds(counts, broker.sessions.get(None).state.jobs.values())
+    jobs = broker.sessions.get(None).state.jobs.values()
+    if "tokens" in counts:
+        return with_seconds(counts, jobs)
+    seconds = seconds_for(counts, jobs)
+    return counts if seconds is None else {**counts, "seconds": seconds}
