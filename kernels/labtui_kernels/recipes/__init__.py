@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from labtui_kernels.recipes.context import Recipe
     from labtui_kernels.specs import Spec
 
-KINDS = ("generate", "direction", "sweep", "rerun", "patch", "compose", "reference")
+KINDS = ("generate", "direction", "sweep", "rerun", "patch", "compose", "reference", "calibrate", "match")
 
 
 def recipe(spec: Spec) -> Recipe:

@@ -3,11 +3,13 @@
 from .base import Message, PromptSource, Spec, as_messages, shown_prompt
 from .kinds import (
     KINDS,
+    Calibrate,
     Compose,
     Controls,
     Decoding,
     Direction,
     Generate,
+    Match,
     Patch,
     RecordedRow,
     Reference,
@@ -19,11 +21,13 @@ from .write import template, to_command, to_toml
 
 __all__ = [
     "KINDS",
+    "Calibrate",
     "Compose",
     "Controls",
     "Decoding",
     "Direction",
     "Generate",
+    "Match",
     "Message",
     "Patch",
     "PromptSource",

@@ -28,6 +28,7 @@ from .base import (
     Text,
     check_prompt,
 )
+from .calibrate import Calibrate, Match
 
 Name: TypeAlias = Annotated[str, Meta(max_length=100)]
 Expression: TypeAlias = Annotated[str, Meta(max_length=2000)]
@@ -381,16 +382,20 @@ KINDS: dict[str, type[Spec]] = {
     "patch": Patch,
     "compose": Compose,
     "reference": Reference,
+    "calibrate": Calibrate,
+    "match": Match,
 }
 
 __all__ = [
     "KINDS",
     "METHODS",
+    "Calibrate",
     "Compose",
     "Controls",
     "Decoding",
     "Direction",
     "Generate",
+    "Match",
     "Message",
     "Patch",
     "PromptSource",

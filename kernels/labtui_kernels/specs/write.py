@@ -30,6 +30,8 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "patch": {"prompt": "Explain what a mutex is.", "site": "llm.12", "edits": "2.0*terse@llm.12"},
     "compose": {"name": "terse-and-casual", "expr": "0.5*terse - 0.2*formal"},
     "reference": {},
+    "calibrate": {"direction": "terse"},
+    "match": {"direction": "terse", "like": "8%*terse@llm.4"},
 }
 """What a template says where a field has no default worth showing."""
 
