@@ -302,13 +302,13 @@ class Keeper:
         return tables[name].earlier(job.id)
 
     def _known(self, job: Job, cells: set[str]) -> dict[str, dict[str, Any]]:
-        """What a calibration decided by: the outcome and the coherence of the rows that are committed."""
-        if job.kind != "calibrate" or not cells:
+        """What a calibration or a matching goes on from: what its committed rows measured."""
+        if job.kind not in ("calibrate", "match") or not cells:
             return {}
         from labtui_kernels import specs
 
         spec = specs.load(job.spec)
-        assert isinstance(spec, specs.Calibrate)
+        assert isinstance(spec, specs.Calibrate | specs.Match)
         table = self._broker.sessions.get(job.session).tables.by_name.get(spec.table or job.id)
         return {} if table is None else table.measured(cells, spec.judged_by)
 

@@ -140,6 +140,11 @@ class Match(Decoding, frozen=True, kw_only=True, tag="match"):
 
             check_name(self.table, "table", self)
 
+    @property
+    def judged_by(self) -> list[str]:
+        """The columns that a job which goes on needs of what is committed."""
+        return ["site", "strength_text", "kl", "note"]
+
 
 def _check_line(spec: Calibrate | Match) -> None:
     """The fields that say what is steered where."""
