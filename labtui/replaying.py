@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from labtui.calibrating import GRIDS
 from labtui_artifacts.errors import UsageError
 from labtui_sessions.log import EventLog, each
 from labtui_sessions.replay import Replay
@@ -41,7 +42,7 @@ class Player:
         """The screen that shows most of the session: Steer, or Sweep where nothing else was run."""
         state = Replay(self._replay.log).seek(self.last)
         kinds = {job.kind for job in state.jobs.values()}
-        return "sweep" if "sweep" in kinds and not kinds & {"generate", "patch"} else "steer"
+        return "sweep" if kinds & set(GRIDS) and not kinds & {"generate", "patch"} else "steer"
 
     # -- source ---------------------------------------------------------------------------------------
 

@@ -135,7 +135,11 @@ async def _row(lab: AsyncLab, key: str) -> dict[str, Any]:
 
 
 async def _show(lab: AsyncLab, outcome: Outcome) -> None:
-    """Tables as tables; answers as text under their arm; else what the job says of itself."""
+    """What was found in a table; tables as tables; answers as text under their arm; else what the job says."""
+    from labtui.commands import calibration
+
+    if calibration.show(outcome.result):
+        return
     tables = await _tables(lab, outcome)
     for table in tables.values():
         rows = [table.row(i) for i in range(min(table.rows, MAX_SHOWN))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from .log import EventLog, each
 from .markdown import cell, grid, line
 from .stats.search import Finding, Frame
 from .stats.zones import Level
@@ -39,6 +40,7 @@ def phase(finding: Finding, doses: Mapping[float, Mapping[str, float | None]], f
         "monotone": zone.monotone,
         "known": zone.known,
         "open": finding.open,
+        "undecided": list(finding.undecided),
         "rows": finding.rows,
         "grid": frame.steps * frame.cell,
         "probes": [
@@ -69,6 +71,16 @@ def phases_of(result: Mapping[str, Any] | None) -> list[Phase]:
     if not isinstance(found, list):
         return []
     return [one for one in found if isinstance(one, dict) and all(_is_threshold(one.get(n)) for n in NAMES)]
+
+
+def results_by_table(log: EventLog) -> dict[str, list[dict[str, Any]]]:
+    """The results with phases of a session's jobs, by the table that they are about."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for event in each(log):
+        result = event.data.get("result") if event.kind == "job.finished" else None
+        if isinstance(result, dict) and phases_of(result) and isinstance(result.get("table"), str):
+            found.setdefault(result["table"], []).append(result)
+    return found
 
 
 def _is_threshold(value: Any) -> bool:
@@ -109,9 +121,16 @@ def note(one: Phase) -> str:
     told = [
         "" if one.get("monotone", True) else "not monotone",
         "" if one.get("known", True) else "no null rows: only the collapse",
-        "the bound on rows ended the search" if one.get("open") else "",
+        _open(one),
     ]
     return ", ".join(text for text in told if text)
+
+
+def _open(one: Phase) -> str:
+    if not one.get("open"):
+        return ""
+    at = ", ".join(f"{value:.3g}%" for value in one.get("undecided") or [] if isinstance(value, int | float))
+    return "the bound on rows ended the search" + (f", undecided at {at}" if at else "")
 
 
 def page(result: Mapping[str, Any]) -> Iterator[str]:

@@ -109,7 +109,11 @@ class Rounds:
 
 
 def _cells(plan: Plan, percents: Sequence[float]) -> dict[Line, dict[int, _Cell]]:
-    """The cells of every line. Null rows are put so that any first part of them is random and shuffled alike."""
+    """The cells of every line.
+
+    Null rows are put so that any first part of them is random and shuffled alike, and that neighbouring strengths
+    begin with different directions: together a few rows of each are then as various as all rows of one.
+    """
     number = {percent: index for index, percent in enumerate(percents)}
     found: dict[Line, dict[int, _Cell]] = {}
     nulls: dict[tuple[str, str, int], dict[str, list[PlannedRow]]] = defaultdict(lambda: defaultdict(list))
@@ -125,8 +129,9 @@ def _cells(plan: Plan, percents: Sequence[float]) -> dict[Line, dict[int, _Cell]
         for index, cell in cells.items():
             sorts = nulls[site, where, index]
             pairs = [_by_direction(rows) for rows in (sorts["random"], sorts["shuffled"])]
-            for both in zip_longest(*pairs, fillvalue=()):
-                cell.nulls += [row for rows in both for row in rows]
+            mixed = [rows for both in zip_longest(*pairs, fillvalue=[]) for rows in both]
+            turn = len(mixed) // 2 * (index % 2)
+            cell.nulls = [row for rows in (*mixed[turn:], *mixed[:turn]) for row in rows]
     return found
 
 

@@ -13,14 +13,17 @@ the same way again. Of each line (``zones.Line``), on ``Frame.steps`` strengths:
    collapse) is measured likewise: what remains is told as not monotone. Where no strength is outside the band,
    so is the one that comes nearest.
 
-The rows are bounded for the lines together; a line that the bound has stopped says so.
+What a few null rows say of the bound is held together with what its neighbours' say, since directions that mean
+nothing do more and more as strength grows (``smoothed``); null rows in full stand for themselves.
+
+The rows are bounded for the lines together; of a line that this has stopped only what is sure is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import ceil, exp, floor, lgamma, sqrt
+from dataclasses import dataclass, field, replace
+from math import ceil, exp, floor, lgamma, log, sqrt
 
 from .intervals import t_quantile
 from .zones import Level, Line, Zone, zone_of
@@ -30,6 +33,8 @@ STEADY = 2
 """Strengths in succession outside the null's band with which the effective band begins."""
 FLIP = 0.01
 """A few rows settle whether text stands when all of them would say otherwise with this probability at most."""
+REACH = 8
+"""Steps over which bounds of the null are smoothed."""
 _SURE = 0.98
 
 
@@ -185,6 +190,38 @@ class _View:
         return low > level.bound * loose if level.outside else high * loose < level.bound
 
 
+def smoothed(frame: Frame, asked: Asked, levels: Mapping[int, Level]) -> dict[int, Level]:
+    """The levels with the null's bound, where its rows are not all there, as a line through its neighbours' has it.
+
+    Locally weighted least squares of log bound on the number of the strength, tricube weights times null rows,
+    the slope not below zero.
+    """
+    known = [
+        (i, log(level.bound), level.null_rows)
+        for i, level in levels.items()
+        if level.bound is not None and level.bound > 0 and asked[i].nulls
+    ]
+    found = dict(levels)
+    for index, level in levels.items():
+        if level.bound is None or asked[index].nulls >= frame.nulls:
+            continue
+        near = [(j - index, y, n * (1 - (abs(j - index) / REACH) ** 3) ** 3) for j, y, n in known]
+        near = [(x, y, w) for x, y, w in near if abs(x) < REACH]
+        if len(near) > 1:
+            found[index] = replace(level, bound=exp(_line_at_zero(near)))
+    return found
+
+
+def _line_at_zero(points: Sequence[tuple[int, float, float]]) -> float:
+    """The weighted regression line of (x, y, weight) at x = 0, its slope not below zero."""
+    total = sum(w for _, _, w in points)
+    x_mean = sum(w * x for x, _, w in points) / total
+    y_mean = sum(w * y for _, y, w in points) / total
+    squares = sum(w * (x - x_mean) ** 2 for x, _, w in points)
+    slope = sum(w * (x - x_mean) * (y - y_mean) for x, y, w in points) / squares if squares > 0 else 0.0
+    return y_mean - max(0.0, slope) * x_mean
+
+
 def _reach(level: Level) -> float:
     """The effect in units of the bound."""
     return abs(level.effect or 0.0) / level.bound if level.bound else 0.0
@@ -217,7 +254,9 @@ class Finding:
     line: Line
     zone: Zone
     open: bool
-    """The bound on rows stopped the search: the thresholds are those of what was measured."""
+    """The bound on rows stopped the search: the thresholds are those of what is sure."""
+    undecided: tuple[float, ...]
+    """Strengths that were measured and are not sure, of an open line."""
     rows: int
     """Rows of this line, null rows included."""
     levels: tuple[Level, ...]
@@ -245,7 +284,9 @@ class Search:
 
         A line may use its share of the rows; what others leave over is given out when they are through.
         """
-        wants = {line: wanted(self.frame, self.asked[line], levels.get(line, {})) for line in self.lines}
+        wants = {
+            line: wanted(self.frame, self.asked[line], self._smooth(line, levels)) for line in self.lines
+        }
         eager = {line: found for line, found in wants.items() if found}
         share = floor(self.most / max(1, len(self.lines)))
         granted = self._grant(eager, dict.fromkeys(eager, share))
@@ -267,7 +308,24 @@ class Search:
                     granted.setdefault(line, []).append(want)
         return granted
 
+    def _smooth(self, line: Line, levels: Mapping[Line, Mapping[int, Level]]) -> dict[int, Level]:
+        return smoothed(self.frame, self.asked[line], levels.get(line, {}))
+
     def finding(self, line: Line, levels: Mapping[int, Level]) -> Finding:
         """What was found on a line."""
-        known = tuple(levels[i] for i in sorted(levels))
-        return Finding(line, zone_of(line, known, STEADY), line in self.stopped, self.spent(line), known)
+        asked, stopped = self.asked[line], line in self.stopped
+        told = smoothed(self.frame, asked, levels)
+        undecided = set()
+        if stopped:
+            view = _View(self.frame, asked, told)
+            for index, level in told.items():
+                if not view.sure_of_text(index):
+                    level = replace(level, coherent=None)
+                if not view.sure_of_band(index):
+                    level = replace(level, bound=None)
+                if level != told[index]:
+                    told[index] = level
+                    undecided.add(level.point.strength)
+        known = [told[index] for index in sorted(told)]
+        zone = zone_of(line, known, STEADY)
+        return Finding(line, zone, stopped, tuple(sorted(undecided)), self.spent(line), tuple(known))

@@ -13,6 +13,7 @@ from labtui_kernels.lang.shape import ModelShape
 from labtui_kernels.recipes.rounds import Rounds
 from labtui_kernels.specs.calibrate import Calibrate
 from labtui_kernels.specs.plan import Plan, PlannedRow, plan_sweep
+from labtui_sessions.stats.search import Want
 from labtui_sessions.stats.zones import Line, Zone
 
 SHAPE = ModelShape("qwen3", 8, 16)
@@ -79,11 +80,9 @@ def search(spec: Calibrate, plan: Plan, world: World, known: dict[str, Any]) -> 
     return rounds
 
 
-def whole(spec: Calibrate, plan: Plan, world: World) -> dict[Line, Zone]:
-    """The zones of the full grid."""
+def whole(spec: Calibrate, plan: Plan, known: Mapping[str, Any]) -> dict[Line, Zone]:
+    """The zones of the full grid, of which ``known`` has every row."""
     rounds = _Everything(spec, plan)
-    known = {row.cell: world.answer(row) for row in plan.rows}
-    rounds.next(known)
     return {finding.line: finding.zone for finding in rounds.findings(known)}
 
 
@@ -93,6 +92,9 @@ class _Everything(Rounds):
     def __init__(self, spec: Calibrate, plan: Plan) -> None:
         super().__init__(spec, plan)
         self._asked = list(plan.rows)
+        frame = self.search.frame
+        every = {index: Want(index, frame.prompts, frame.nulls) for index in range(frame.steps)}
+        self.search.asked = {line: dict(every) for line in self.search.lines}
 
 
 def steps_apart(spec: Calibrate, one: Zone, other: Zone) -> Iterator[tuple[str, int]]:
