@@ -148,7 +148,7 @@ def page(result: Mapping[str, Any]) -> Iterator[str]:
         f"Found by adaptive search: {rows} of the {whole} rows of the full grid were run{share} (zero and null rows "
         "counted on both sides). Inside the dead zone the effect stays within the 95% band of random and "
         "shuffled-label directions of the same norm; text has collapsed where fewer than half of the answers are "
-        "coherent. Each threshold is a strength of the grid; its neighbour on the grid was measured too."
+        "coherent. Each threshold is a strength of the grid whose neighbour on the grid was measured too."
     )
     yield ""
     shown = as_rows(phases)
@@ -179,7 +179,7 @@ def _evidence(one: Phase) -> Iterator[str]:
             )
         yield f"{what} at {percent(at)}: {why}"
     if not any(one[name] for name in NAMES):
-        yield "no threshold on this grid"
+        yield note(one) if one.get("open") else "no threshold on this grid"
 
 
 def _hundred(share: Any) -> float | None:

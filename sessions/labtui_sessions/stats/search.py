@@ -185,7 +185,7 @@ class _View:
             return False
         rest = max(0.0, 1 - level.prompts / self.frame.prompts)
         half = t_quantile(max(1, level.prompts - 1), _SURE) * level.error * sqrt(rest)
-        loose = 1.0 if asked.nulls >= self.frame.nulls else exp(2 / sqrt(2 * max(1, level.null_rows - 1)))
+        loose = 1.0 if asked.nulls >= self.frame.nulls else exp(3 / sqrt(2 * max(1, level.null_rows - 1)))
         low, high = abs(level.effect) - half, abs(level.effect) + half
         return low > level.bound * loose if level.outside else high * loose < level.bound
 
@@ -328,4 +328,25 @@ class Search:
                     undecided.add(level.point.strength)
         known = [told[index] for index in sorted(told)]
         zone = zone_of(line, known, STEADY)
+        if stopped:
+            zone = self._sure(zone, told)
         return Finding(line, zone, stopped, tuple(sorted(undecided)), self.spent(line), tuple(known))
+
+    def _sure(self, zone: Zone, told: Mapping[int, Level]) -> Zone:
+        """A stopped line's zone with those thresholds alone whose neighbour on the grid is sure as well."""
+        index = {level.point.strength: i for i, level in told.items()}
+
+        def inside(i: int) -> bool:
+            return i < 0 or (i in told and told[i].outside is False)
+
+        end = self.frame.steps if zone.collapse is None else index[zone.collapse]
+        text = end == 0 or (end - 1 in told and told[end - 1].ruined is False)
+        if zone.effective is None:
+            sure = zone.dead is not None and text and index[zone.dead] == end - 1
+            dead, effective = (zone.dead, None) if sure else (None, None)
+        else:
+            first = index[zone.effective[0]]
+            second = first + 1 == end or (first + 1 in told and told[first + 1].outside is True)
+            sure = inside(first - 1) and second
+            dead, effective = (zone.dead, zone.effective) if sure else (None, None)
+        return replace(zone, dead=dead, effective=effective, collapse=zone.collapse if text else None)
