@@ -49,7 +49,10 @@ class Matching:
         return all(a <= b for a, b in itertools.pairwise(values))
 
     def next(self) -> float:
-        """The strength to measure now."""
+        """The strength to measure now, in five digits, so that it can be written down."""
+        return float(f"{self._next():.5g}")
+
+    def _next(self) -> float:
         if not self.seen:
             return min(self.start, self.strongest)
         low, high = self._bracket()
