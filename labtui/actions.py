@@ -208,6 +208,8 @@ ACTIONS: tuple[Action, ...] = (
        foot=9),
     _a("sweep.confirm", "Confirm", "z", "confirm", "run the cell under the cursor on fresh prompts",
        foot=7, live=True),
+    _a("sweep.calibrate", "Calibrate", "K", "calibrate", "search the sites for dead zone, band and collapse",
+       live=True),
     _a("sweep.export", "Export", "e", "export", "the table as CSV, JSON or Parquet, the map as PNG",
        foot=8),
     _a("sweep.hold", "Pause", "P", "hold", "pause or resume the job; nothing is lost", foot=5, live=True),

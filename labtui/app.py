@@ -20,6 +20,7 @@ from textual.screen import Screen
 from labtui import actions, clipboard, themes
 from labtui.actions import SCREENS, bindings, live_only
 from labtui.app_actions import AppActions
+from labtui.calibrating import GRIDS
 from labtui.projection import Kernel, Lobby, Source, need, one_line
 from labtui.pump import Pump, Rates
 from labtui.replaying import Player
@@ -283,7 +284,8 @@ class LabApp(AppActions, TypeAhead, App[None]):
 
     def show_screen_of(self, job: JobView) -> None:
         """Go to the screen that shows a job."""
-        self.action_show_screen(job.kind if job.kind in ("sweep", "diagnose") else "steer")
+        screen = "sweep" if job.kind in GRIDS else "diagnose" if job.kind == "diagnose" else "steer"
+        self.action_show_screen(screen)
 
     def want_detail(self, name: str) -> None:
         """Ask for an artifact's details, once for each time it was saved."""

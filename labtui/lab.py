@@ -137,6 +137,13 @@ class Table:
         """Its rows as maps; None where a value is absent."""
         return [self._data.row(index) for index in range(self._data.rows)]
 
+    @property
+    def phases(self) -> list[dict[str, Any]]:
+        """The thresholds that a calibration found, one map a site; empty for other tables."""
+        from labtui_sessions.phases import phases_of
+
+        return phases_of(self.outcome.result if self.outcome is not None else None)
+
     def to_arrow(self) -> pyarrow.Table:
         """As an Arrow table."""
         return self._data.to_arrow()
@@ -295,6 +302,17 @@ class Lab:
     def sweep(self, **fields: Any) -> Table:
         """Run a sweep (the fields of ``labtui spec sweep``); its table."""
         return self.wait(self._sweep({"kind": "sweep", **_plain(fields)}))
+
+    def calibrate(self, direction: Direction | str, **fields: Any) -> Table:
+        """Find dead zone, effective band and collapse at each site (the fields of ``labtui spec calibrate``).
+
+        The table of the rows that were run; its ``phases`` are the thresholds.
+        """
+        return self.wait(self._sweep({"kind": "calibrate", "direction": str(direction), **_plain(fields)}))
+
+    def match(self, direction: Direction | str, **fields: Any) -> Table:
+        """Find the strength of equal KL at each site (the fields of ``labtui spec match``); one row a site."""
+        return self.wait(self._sweep({"kind": "match", "direction": str(direction), **_plain(fields)}))
 
     async def _sweep(self, spec: Mapping[str, Any]) -> Table:
         outcome = await run(self.core, spec)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from labtui.calibrating import GRIDS
 from labtui_artifacts.errors import UsageError
 from labtui_sessions.log import EventLog, each
 from labtui_sessions.replay import Replay
@@ -41,9 +42,9 @@ class Player:
         """The screen that shows most of the session: Steer, or Sweep or Diagnose where nothing else was run."""
         state = Replay(self._replay.log).seek(self.last)
         kinds = {job.kind for job in state.jobs.values()}
-        if kinds & {"generate", "patch"} or not kinds & {"sweep", "diagnose"}:
+        if kinds & {"generate", "patch"} or not kinds & {*GRIDS, "diagnose"}:
             return "steer"
-        return "sweep" if "sweep" in kinds else "diagnose"
+        return "sweep" if kinds & set(GRIDS) else "diagnose"
 
     # -- source ---------------------------------------------------------------------------------------
 

@@ -162,7 +162,8 @@ class Run(Message, tag="run"):
     """Start a job, or go on with one.
 
     ``committed`` are the cells that its journal, and the table that it extends, already hold; ``first_row`` is
-    the number of its first row in that table. ``made_with`` are the digests of the directions that the job's own
+    the number of its first row in that table. ``known`` says what the rows of those cells measured, by cell, to
+    the kinds of job that go on from it. ``made_with`` are the digests of the directions that the job's own
     cells were made with.
     """
 
@@ -171,6 +172,7 @@ class Run(Message, tag="run"):
     spec: dict[str, Any]
     priority: str
     committed: list[str] = []
+    known: dict[str, dict[str, Any]] = {}
     losses: int = 0
     first_row: int = 0
     made_with: dict[str, str] = {}

@@ -156,9 +156,12 @@ async def _row(lab: AsyncLab, key: str) -> dict[str, Any]:
 
 
 async def _show(lab: AsyncLab, outcome: Outcome) -> None:
-    """Tables as tables; answers as text under their arm; else what the job says of itself."""
+    """What was found in a table; tables as tables; answers as text under their arm; else what the job says."""
+    from labtui.commands import calibration
     from labtui_sessions import diagnosis, diagnosis_page
 
+    if calibration.show(outcome.result):
+        return
     tables = await _tables(lab, outcome)
     for note in outcome.result.get("notes") or []:
         output.note(str(note))

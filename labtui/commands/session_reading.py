@@ -31,12 +31,15 @@ SHOWN_CELLS = 4
 def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) -> None:
     """What SESSION holds: model, jobs, rows, tables, the effects in its sweeps, notes."""
     from labtui import fetching
+    from labtui.commands import calibration
     from labtui_sessions import diagnosis, diagnosis_page, findings, lenses
     from labtui_sessions.log import state_at
+    from labtui_sessions.phases import results_by_table
     from labtui_sessions.stats import is_sweep
 
     with fetching.opened(session, target) as log:
         state = state_at(log)
+        calibrations = results_by_table(log)
         tables = list(_tables(log).by_name.values())
     sweeps = [table for table in tables if is_sweep(table)]
     found = {table.name: findings.summaries_of(table, deltas) for table in sweeps}
@@ -44,9 +47,15 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
     if as_json:
         effects = [findings.as_document(name, one) for name, many in found.items() for one in many]
         rates = [lenses.as_document(name, one) for name, many in seen.items() for one in many]
-        output.emit_json({**_as_document(state), "effects": effects, "lenses": rates})
+        output.emit_json(
+            {**_as_document(state), "effects": effects, "lenses": rates, "calibrations": calibrations}
+        )
         return
     _print_state(state)
+    for name, results in calibrations.items():
+        for result in results:
+            _section(f"thresholds in table {output.clean(name)}")
+            calibration.show(result)
     for name, summaries in found.items():
         rows = [row for one in summaries for row in findings.as_rows(one, SHOWN_CELLS)]
         if rows:

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from labtui.actions import bindings
+from labtui.calibrating import sweep_spec
 from labtui.cells import (
     LEGEND,
     Answer,
@@ -130,7 +131,7 @@ class Sweep(SweepActions):
         job, again = sweep_jobs(state) if state is not None else (None, None)
         if job is not None and job.spec and (job.job != self._form_job) and not self.touched:
             self._form_job = job.job
-            self.query_one(SweepForm).show(job.spec)
+            self.query_one(SweepForm).show(sweep_spec(job.spec))
         self._project_count(state, source)
         self._project_progress(state, job, again)
         self.table = self._follow(self.table, source, job)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from textual.containers import Horizontal
 
 from labtui.app_actions import short_path
+from labtui.calibrating import GRIDS, calibration, sweep_spec
 from labtui.cells import (
     Board,
     Key,
@@ -107,6 +108,15 @@ class SweepActions(BaseScreen):
             return
         self.touched = False
         self._submit(spec, "queued")
+
+    def action_calibrate(self) -> None:
+        """Search the form's sites for the thresholds of its direction."""
+        try:
+            spec = calibration(self.copy_spec(), self.metric)
+        except LabError as error:
+            self.app.say(str(error), bad=True)
+            return
+        self._submit(spec, f"queued: {spec['direction']} at {spec['sites']}, by {spec['outcome']}")
 
     def _submit(self, spec: dict[str, Any], said: str) -> None:
         async def work(kernel: Kernel) -> Any:
@@ -270,7 +280,7 @@ def table_of(job: JobView) -> str:
 
 def sweep_jobs(state: SessionState) -> tuple[JobView | None, JobView | None]:
     """The last sweep, and the last confirmation of one of its cells."""
-    jobs = [job for job in state.jobs.values() if job.kind == "sweep"]
+    jobs = [job for job in state.jobs.values() if job.kind in GRIDS]
     names = {table_of(job) for job in jobs}
 
     def confirms(job: JobView) -> bool:
@@ -301,14 +311,14 @@ def confirmation(job: JobView, table: str, reading: Reading, cell: Cell) -> dict
         raise UsageError(
             "the spec of this sweep is too long to be kept here, so its cells cannot be confirmed by key"
         )
-    used = [*reading.sheet.prompts, *_prompts_in(job.spec)]
+    used = [*reading.sheet.prompts, *_prompts_in(sweep_spec(job.spec))]
     fresh = fresh_prompts(used)
     if len(fresh) < LEAST_FRESH:
         raise UsageError(
             f"only {len(fresh)} prompts of the sets {' and '.join(FRESH_SETS)} are fresh; {LEAST_FRESH} are needed"
         )
     made = {
-        **job.spec,
+        **sweep_spec(job.spec),
         **one_cell(reading, cell),
         "prompts": fresh,
         "controls": "auto",

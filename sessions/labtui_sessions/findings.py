@@ -78,7 +78,7 @@ def interval_text(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"[{low:+.3g}, {high:+.3g}]"
 
 
-def page_of(table: Table, deltas: Deltas | None = None) -> Iterator[str]:
+def page_of(table: Table, deltas: Deltas | None = None, with_zones: bool = True) -> Iterator[str]:
     """The Markdown of a sweep's table: each metric's cells with effect, null, p and verdict, and the zones."""
     found = summaries_of(table, deltas)
     for summary in found:
@@ -96,7 +96,8 @@ def page_of(table: Table, deltas: Deltas | None = None) -> Iterator[str]:
         yield from (f"- {line(_place(one))}: {line(one.sentence)}" for one in told)
         if told:
             yield ""
-        yield from _zones(table, summary)
+        if with_zones:
+            yield from _zones(table, summary)
 
 
 _HEAD = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -15,6 +15,8 @@ from .fields import JobView, RowView
 from .findings import Deltas, page_of
 from .log import EventLog, each, state_at, tables_of
 from .markdown import cell, code, fenced, grid, line
+from .phases import page as page_of_phases
+from .phases import results_by_table
 from .state import SessionState
 from .stats import is_sweep
 from .tables import Table, as_json
@@ -36,11 +38,16 @@ def report(log: EventLog, *, deltas: Deltas | None = None, figures: Figures | No
     """
     state = state_at(log)
     specs = _specs(log)
+    found = results_by_table(log)
     parts = [
         *_head(state),
         *_model(state),
         *_jobs(state, specs),
-        *(text for table in tables_of(log).by_name.values() for text in _table(table, deltas or {}, figures)),
+        *(
+            text
+            for table in tables_of(log).by_name.values()
+            for text in _table(table, deltas or {}, figures, found.get(table.name, []))
+        ),
         *_texts(state),
         *_incidents(state),
     ]
@@ -107,7 +114,9 @@ def _audit(job: JobView) -> str:
     return "clean" if job.audit.get("ok") else f"FAILED: {job.audit.get('detail', '')}"
 
 
-def _table(table: Table, deltas: Deltas, figures: Figures | None) -> Iterator[str]:
+def _table(
+    table: Table, deltas: Deltas, figures: Figures | None, found: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
     yield f"## Table {line(table.name)}"
     yield ""
     yield f"{table.rows} rows in {len(table.cells)} cells."
@@ -128,7 +137,9 @@ def _table(table: Table, deltas: Deltas, figures: Figures | None) -> Iterator[st
     if not keys or not outcomes:
         return
     if is_sweep(table):
-        yield from page_of(table, deltas)
+        for result in found:
+            yield from page_of_phases(result)
+        yield from page_of(table, deltas, with_zones=not found)
         yield from lenses.page_of(table)
         yield from _pictures(table, figures)
     groups: dict[tuple[str, ...], list[int]] = {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -117,6 +117,17 @@ class Table:
         self.owners: list[str] = []
         """For each row, the job that committed it."""
         self.cells: set[tuple[str, str]] = set()
+        self.keys: list[str] = []
+        """For each row, the key of its cell."""
+
+    def measured(self, cells: Collection[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What the columns ``names`` have, as far as they are there, of the rows of these cells, by cell."""
+        columns = [self.columns[name] for name in names if name in self.columns]
+        return {
+            key: {column.name: column.values[row] for column in columns}
+            for row, key in enumerate(self.keys)
+            if key in cells
+        }
 
     def earlier(self, job: str) -> tuple[list[str], int]:
         """What other jobs put here: the keys of their cells, and the first ``row`` number after theirs."""
@@ -136,6 +147,7 @@ class Table:
             self._add_row(row)
             self.seqs.append(seq)
             self.owners.append(job)
+            self.keys.append(cell)
         return True
 
     def until(self, seq: int) -> int:

@@ -285,9 +285,18 @@ class Keeper:
             cells, first = self._extended(job)
             committed = list(dict.fromkeys([*job.committed, *cells]))
             broker.log.write("job.sent", job=job.id, kind=job.kind, committed=len(committed))
+            known = self._known(job, set(committed))
             self.worker.send(
                 protocol.Run(
-                    job.id, job.kind, job.spec, job.priority, committed, job.losses, first, job.made_with
+                    job.id,
+                    job.kind,
+                    job.spec,
+                    job.priority,
+                    committed,
+                    known,
+                    losses=job.losses,
+                    first_row=first,
+                    made_with=job.made_with,
                 )
             )
         self.show_state()
@@ -302,9 +311,20 @@ class Keeper:
         """The cells of the table that a sweep extends, which are not run again, and its first row's number."""
         name = job.spec.get("table")
         tables = self._broker.sessions.get(job.session).tables.by_name
-        if job.kind != "sweep" or not isinstance(name, str) or name not in tables:
+        if job.kind not in ("sweep", "calibrate") or not isinstance(name, str) or name not in tables:
             return [], 0
         return tables[name].earlier(job.id)
+
+    def _known(self, job: Job, cells: set[str]) -> dict[str, dict[str, Any]]:
+        """What a calibration or a matching goes on from: what its committed rows measured."""
+        if job.kind not in ("calibrate", "match") or not cells:
+            return {}
+        from labtui_kernels import specs
+
+        spec = specs.load(job.spec)
+        assert isinstance(spec, specs.Calibrate | specs.Match)
+        table = self._broker.sessions.get(job.session).tables.by_name.get(spec.table or job.id)
+        return {} if table is None else table.measured(cells, spec.judged_by)
 
     def show_state(self) -> None:
         """``busy`` while a job runs, else ``ready``; other states are set where they arise."""

@@ -30,7 +30,7 @@ def pack_linears(model: nn.Module, free: int | None) -> int:
     if not layers or free is None or free < SPARE * cost or not _agrees(layers[0]):
         return 0
     for layer in layers:
-        layer.forward = _multiply(layer)
+        layer.__dict__["forward"] = _multiply(layer)
     return cost
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from labtui_kernels.recipes.context import Recipe
     from labtui_kernels.specs import Spec
 
-KINDS = ("generate", "direction", "sweep", "rerun", "patch", "compose", "reference", "diagnose")
+KINDS = (
+    "generate", "direction", "sweep", "rerun", "patch", "compose", "reference", "diagnose", "calibrate", "match",
+)  # fmt: skip
 
 
 def recipe(spec: Spec) -> Recipe:

@@ -56,6 +56,11 @@ class JobContext(Protocol):
         ...
 
     @property
+    def known(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the committed rows measured, by cell, for the recipes that go on from it (``calibrate``)."""
+        ...
+
+    @property
     def first_row(self) -> int:
         """The number of the job's first row in its table: more than 0 where it extends one."""
         ...

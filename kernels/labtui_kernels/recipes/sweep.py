@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -80,7 +80,7 @@ class SweepRecipe:
         return self._plan
 
     def run(self, ctx: JobContext) -> Steps:
-        run = _Run(ctx, self.spec, self._planned(ctx), self.table(ctx))
+        run = SweepRun(ctx, self.spec, self._planned(ctx), self.table(ctx))
         yield from run.prepare()
         try:
             yield from run.decode()
@@ -90,8 +90,9 @@ class SweepRecipe:
 
 
 @dataclass
-class _Run:
-    """A sweep on its way."""
+class SweepRun:
+    """A sweep on its way: ``prepare`` and ``decode``, or in several rounds ``open``, and for each ``load`` and
+    ``decode``. ``on_line`` is told of every row that is committed, with its columns."""
 
     ctx: JobContext
     spec: Sweep
@@ -105,7 +106,9 @@ class _Run:
     zeros: dict[tuple[int, int], LiveRow] = field(default_factory=dict)
     known: dict[str, float | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    on_line: Callable[[PlannedRow, dict[str, Any]], None] | None = None
     committed: int = 0
+    total: int = 0
     tokens: int = 0
     batch: Batch | None = None
     slots: int = 1
@@ -114,20 +117,30 @@ class _Run:
 
     def prepare(self) -> Generator[None, None, None]:
         """Render the prompts and resolve the edits, so that what is wrong is known before the first row."""
+        self.open()
+        rows = [row for row in self.plan.rows if row.cell not in self.ctx.committed]
+        self.total = len(rows)
+        yield from self.load(rows)
+
+    def open(self) -> None:
+        """What rows are resolved and measured with."""
         ctx, spec = self.ctx, self.spec
         self.vocabulary = Vocabulary(ctx.loaded.tokenizer)
         self.resolver: Resolver = new_resolver(ctx, spec.force)
         self.measures: Measures = prepare(ctx, spec.metrics, self.resolver)
-        rows = [row for row in self.plan.rows if row.cell not in ctx.committed]
+
+    def load(self, rows: Sequence[PlannedRow]) -> Generator[None, None, None]:
+        """Take these rows up, none of which is committed."""
+        ctx, spec = self.ctx, self.spec
         wanted = {(row.prompt, row.seed) for row in rows} if self.measures.judged else set()
         # An unsteered row that is committed is run again, uncommitted, when others are judged by it.
         again = [
             row
             for row in self.plan.rows
             if row.control == "zero" and row.cell in ctx.committed and (row.prompt, row.seed) in wanted
+            if (row.prompt, row.seed) not in self.zeros
         ]
         self.todo = deque([*again, *rows])
-        self.total = len(rows)
         yield from self._check_edits()
         for row in self.todo:
             if row.messages not in self.prompts:
@@ -166,9 +179,11 @@ class _Run:
         ctx = self.ctx
         if not self.todo:
             return
+        self.close()
         self.slots = self._slots()
         self.batch = ctx.engine.batch(self.slots, fill=True)
-        self.began = time.monotonic()
+        if not self.committed:
+            self.began = time.monotonic()
         while self.todo or not self.batch.done or self.finished:
             ctx.budget("decode", STEP_BUDGET)
             try:
@@ -272,17 +287,13 @@ class _Run:
         if values.reasons:
             line["reasons"] = values.reasons
         self.ctx.emit("cell.committed", {"cell": planned.cell, "table": self.table, "rows": [line]})
+        if self.on_line is not None:
+            self.on_line(planned, line)
         self.committed += 1
 
     def _line(self, row: LiveRow, planned: PlannedRow) -> dict[str, Any]:
         """The row's columns without its metrics."""
-        doses = [dose.record() for dose in row.resolved.doses]
-        dose = doses[0] if doses else {"alpha": 0.0, "abs": 0.0, "pct": 0.0}
-        if planned.shared:  # a table shows the total, which the sites of the group share
-            sites = len(planned.sites)
-            dose = {
-                unit: None if dose[unit] is None else dose[unit] * sites for unit in ("alpha", "abs", "pct")
-            }
+        dose = total_dose(planned, row.resolved)
         return {
             "row": self.ctx.first_row + planned.index,
             "prompt": self.plan.shown[planned.prompt],
@@ -329,6 +340,14 @@ class _Run:
         """Free the batch; rows that have not been committed run again when the job goes on."""
         if self.batch is not None:
             self.batch.close()
+
+
+def total_dose(planned: PlannedRow, resolved: Resolved) -> dict[str, float | None]:
+    """The strength of a row's edit in its three units; of a shared one the total, as a table shows it."""
+    doses = [dose.record() for dose in resolved.doses]
+    dose = doses[0] if doses else {"alpha": 0.0, "abs": 0.0, "pct": 0.0}
+    sites = len(planned.sites) if planned.shared else 1
+    return {unit: None if dose[unit] is None else dose[unit] * sites for unit in ("alpha", "abs", "pct")}
 
 
 def _point(row: PlannedRow) -> tuple[str, SiteGroup, Strength]:

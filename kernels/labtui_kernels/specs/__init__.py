@@ -3,12 +3,14 @@
 from .base import Message, PromptSource, Spec, as_messages, shown_prompt
 from .kinds import (
     KINDS,
+    Calibrate,
     Compose,
     Controls,
     Decoding,
     Diagnose,
     Direction,
     Generate,
+    Match,
     Patch,
     RecordedRow,
     Reference,
@@ -20,12 +22,14 @@ from .write import template, to_command, to_toml
 
 __all__ = [
     "KINDS",
+    "Calibrate",
     "Compose",
     "Controls",
     "Decoding",
     "Diagnose",
     "Direction",
     "Generate",
+    "Match",
     "Message",
     "Patch",
     "PromptSource",

@@ -27,6 +27,7 @@ from .base import (
     Text,
     check_prompt,
 )
+from .calibrate import Calibrate, Match
 from .diagnose import Diagnose
 from .fields import Expression, Name, check_name, parse_read
 
@@ -355,17 +356,21 @@ KINDS: dict[str, type[Spec]] = {
     "compose": Compose,
     "reference": Reference,
     "diagnose": Diagnose,
+    "calibrate": Calibrate,
+    "match": Match,
 }
 
 __all__ = [
     "KINDS",
     "METHODS",
+    "Calibrate",
     "Compose",
     "Controls",
     "Decoding",
     "Diagnose",
     "Direction",
     "Generate",
+    "Match",
     "Message",
     "Patch",
     "PromptSource",

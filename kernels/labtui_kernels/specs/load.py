@@ -17,7 +17,7 @@ from labtui_artifacts.errors import UsageError
 
 from ..lang.text import did_you_mean, shown
 from .base import MAX_PROMPTS, MAX_TEXT, Message, Part, PromptSource, Spec
-from .kinds import KINDS, Controls, RecordedRow, Sweep
+from .kinds import KINDS, Calibrate, Controls, Match, RecordedRow, Sweep
 
 MAX_FILE = 16 * 1024 * 1024
 MAX_SETTING = 1_000_000
@@ -177,10 +177,12 @@ def inline(spec: Spec, base: Path) -> Spec:
 
     Specs travel to kernels on other machines, so files are read where the spec is written.
     """
-    if isinstance(spec, Sweep) and isinstance(spec.prompts, PromptSource) and spec.prompts.file is not None:
-        path = base / Path(spec.prompts.file).expanduser()
-        return msgspec.structs.replace(spec, prompts=read_prompts(path, "spec sweep: prompts"))
-    return spec
+    if not isinstance(spec, Sweep | Calibrate | Match) or not isinstance(spec.prompts, PromptSource):
+        return spec
+    if spec.prompts.file is None:
+        return spec
+    path = base / Path(spec.prompts.file).expanduser()
+    return msgspec.structs.replace(spec, prompts=read_prompts(path, f"spec {spec.kind}: prompts"))
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ..lang.shape import ModelShape
 from ..lang.sites import SiteGroup, format_group, parse_sites
 from ..lang.strength import Strength, parse_strength
 from .base import Message, PromptSource, as_messages, shown_prompt
+from .calibrate import Calibrate, Match
 from .diagnose import Diagnose, count_diagnose, pairs_of
 from .kinds import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
 
@@ -209,7 +210,7 @@ def _null(sort: str, number: int, expr: DirectionExpr) -> str:
     return str(parse_algebra(f"{sort}:{number}~{like}" if alone else f"{sort}:{number}~({like})"))
 
 
-def _prompts(spec: Sweep) -> list[str | list[Message]]:
+def _prompts(spec: Sweep | Calibrate | Match) -> list[str | list[Message]]:
     if not isinstance(spec.prompts, PromptSource):
         return list(spec.prompts)
     if spec.prompts.set is not None:
@@ -263,6 +264,25 @@ def _count(sweep: _Sweep) -> dict[str, Any]:
         "strengths": len(sweep.strengths),
         "places": len(sweep.places),
         "seeds": len(spec.seeds),
+        "tokens": rows * spec.max_new_tokens,
+        "confirm": rows > CONFIRM_ROWS and not spec.confirm,
+    }
+
+
+def count_calibrate(
+    spec: Calibrate,
+    shape: ModelShape,
+    styles: Mapping[str, Axis] | None = None,
+    shuffles: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
+    """What a calibration amounts to: ``rows`` at most, of the ``grid`` that it searches (null rows included)."""
+    whole = count_sweep(spec.grid(), shape, styles, shuffles)
+    rows = int(spec.share * whole["rows"])
+    return {
+        "rows": rows,
+        "cells": rows,
+        "grid": whole["rows"],
+        **{key: whole[key] for key in ("prompts", "sites", "strengths")},
         "tokens": rows * spec.max_new_tokens,
         "confirm": rows > CONFIRM_ROWS and not spec.confirm,
     }
@@ -372,6 +392,17 @@ def count(spec: Spec, shape: ModelShape, styles: Mapping[str, Axis] | None = Non
     """What running a spec amounts to: ``rows`` and ``cells`` for every kind, more for a sweep."""
     if isinstance(spec, Sweep):
         return count_sweep(spec, shape, styles)
+    if isinstance(spec, Calibrate):
+        return count_calibrate(spec, shape, styles)
+    if isinstance(spec, Match):
+        sites, prompts = len(parse_sites(spec.sites, shape)), len(_prompts(spec))
+        return {
+            "rows": prompts,
+            "cells": sites,
+            "sites": sites,
+            "prompts": prompts,
+            "tokens": prompts * spec.max_new_tokens,
+        }
     if isinstance(spec, Generate):
         arms = int(spec.plain or not spec.edits.strip()) + bool(spec.edits.strip())
         return {

@@ -31,6 +31,8 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "compose": {"name": "terse-and-casual", "expr": "0.5*terse - 0.2*formal"},
     "reference": {},
     "diagnose": {"style": "terse"},
+    "calibrate": {"direction": "terse"},
+    "match": {"direction": "terse", "like": "8%*terse@llm.4"},
 }
 """What a template says where a field has no default worth showing."""
 

@@ -41,6 +41,7 @@ class Context:
         self.engine = engine
         self.store = store
         self.committed = frozenset(run.committed)
+        self.known = run.known
         self.first_row = run.first_row
         self.made_with = run.made_with
         self.halvings = halvings

@@ -34,6 +34,8 @@ class Effects:
     row_gaps: Array
     """[rows] Paired difference of each row."""
     effect: Array
+    spread: Array
+    """Standard deviation of the gaps over prompts; NaN under two of them."""
     low: Array
     high: Array
     prompts: Array
@@ -95,6 +97,7 @@ def effects(sheet: Sheet, metric: str) -> Effects:
         gaps=gaps,
         row_gaps=row_gaps,
         effect=effect,
+        spread=spread,
         low=low,
         high=high,
         prompts=count,

@@ -77,8 +77,20 @@ class Null:
     consistency: Consistency
 
 
-def null_of(sheet: Sheet, effects: Effects) -> Null:
-    """The null of each cell, from the random and shuffled-label rows of its site, positions and norm."""
+@dataclass(frozen=True)
+class Size:
+    """How much a cell of a whole grid has: prompts, and null rows."""
+
+    prompts: int
+    rows: int
+
+
+def null_of(sheet: Sheet, effects: Effects, whole: Size | None = None) -> Null:
+    """The null of each cell, from the random and shuffled-label rows of its site, positions and norm.
+
+    ``whole``: the bound that a cell would have with so many prompts and null rows, were the rest like those
+    that are there. A search among the cells of a grid holds what it has of a cell against that.
+    """
     use = sheet.null & np.isfinite(effects.row_gaps) & (sheet.level >= 0)
     level, direction, gap = _units(sheet, effects.row_gaps, use)
     rho = consistency(level, direction, gap)
@@ -86,17 +98,25 @@ def null_of(sheet: Sheet, effects: Effects) -> Null:
     count = np.isfinite(values).sum(axis=1)
     mean = np.divide(np.nansum(values, axis=1), count, out=np.full(len(count), np.nan), where=count > 0)
     row_bound = percentile(np.abs(values))
-    bound = row_bound if rho.rho is None else _foretold(values, mean, count, rho.upper, effects.prompts)
+    bound = (
+        row_bound if rho.rho is None else _foretold(values, mean, count, rho.upper, effects.prompts, whole)
+    )
     return Null(bound=bound, row_bound=row_bound, mean=mean, rows=count, consistency=rho)
 
 
-def _foretold(values: Array, mean: Array, count: Array, rho: float, prompts: Array) -> Array:
+def _foretold(
+    values: Array, mean: Array, count: Array, rho: float, prompts: Array, whole: Size | None
+) -> Array:
     """95th percentile of |mean + s sqrt(f + 1/K) T|; NaN under two null rows."""
     squares = np.nansum((values - mean[:, None]) ** 2, axis=1)
-    degrees = np.maximum(count - 1, 1)
+    variance = squares / np.maximum(count - 1, 1)
+    if whole is not None:
+        prompts, of = np.full_like(prompts, whole.prompts), np.full_like(count, whole.rows)
+    else:
+        of = count
     f = rho + (1 - rho) / np.maximum(1, prompts)
-    wider = np.array([t_quantile(int(d)) for d in degrees]) / _NORMAL[_TOP]
-    scale = np.sqrt(squares / degrees * (f + 1 / np.maximum(count, 1))) * wider
+    wider = np.array([t_quantile(max(1, int(k) - 1)) for k in of]) / _NORMAL[_TOP]
+    scale = np.sqrt(variance * (f + 1 / np.maximum(of, 1))) * wider
     found = percentile(np.abs(mean[:, None] + scale[:, None] * _NORMAL))
     return np.where(count > 1, found, np.nan)
 

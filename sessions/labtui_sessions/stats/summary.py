@@ -174,13 +174,19 @@ def permute(sheet: Sheet, metric: str, found: Effects | None = None) -> Flips:
 
 def collapsed(sheet: Sheet) -> list[bool | None]:
     """For each cell, whether fewer than half of its rows are coherent; None where none says."""
+    rates, _ = coherence(sheet)
+    return [bool(rate < 0.5) if np.isfinite(rate) else None for rate in rates]
+
+
+def coherence(sheet: Sheet) -> tuple[Array, Array]:
+    """For each cell the share of its judged rows that are coherent, NaN without any; and how many there are."""
     if COHERENT not in sheet.columns:
-        return [None] * len(sheet.points)
+        return np.full(len(sheet.points), np.nan), np.zeros(len(sheet.points), int)
     values = sheet.values(COHERENT)
     use = (sheet.cell >= 0) & np.isfinite(values)
     count = np.bincount(sheet.cell[use], minlength=len(sheet.points))
     total = np.bincount(sheet.cell[use], values[use], len(sheet.points))
-    return [bool(t < n / 2) if n else None for t, n in zip(total, count, strict=True)]
+    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0), count
 
 
 def _beside(point: Point, e: Evidence) -> tuple[Verdict, str]:

@@ -94,7 +94,9 @@ def _caution(e: Evidence) -> str:
     if e.bound == "lower":
         return "; answers here were cut at the length limit, so the true effect is larger or less negative"
     if e.bound == "upper":
-        return "; unsteered answers were cut at the length limit, so the true effect is smaller or more negative"
+        return (
+            "; unsteered answers were cut at the length limit, so the true effect is smaller or more negative"
+        )
     return "; answers were cut on both sides, so the effect is uncertain" if e.bound else ""
 
 

@@ -55,6 +55,7 @@ class Context:
     def __init__(self, lab: Lab, job: str, committed: Collection[str]) -> None:
         self.job, self.loaded, self.engine, self.store = job, lab.loaded, lab.engine, lab.store
         self.committed = frozenset(committed)
+        self.known: dict[str, dict[str, Any]] = {}
         self.first_row, self.halvings = 0, 0
         self.made_with: dict[str, str] = {}
         self.events: list[tuple[str, dict[str, Any]]] = []

@@ -52,14 +52,15 @@ class Plan(Params):
 
 
 def check_extends(spec: Spec, live: LiveSession) -> None:
-    """UsageError where a sweep would extend a table with rows of a direction that has changed since."""
+    """UsageError where a sweep or a calibration would extend a table with rows of a direction that has changed since."""
     from labtui_kernels.lang.algebra import parse_algebra
-    from labtui_kernels.specs import Sweep
+    from labtui_kernels.specs import Calibrate, Sweep
 
-    if not isinstance(spec, Sweep) or spec.table not in live.tables.by_name:
+    if not isinstance(spec, Sweep | Calibrate) or spec.table not in live.tables.by_name:
         return
     began = live.tables.by_name[spec.table].began
-    for name in dict.fromkeys(name for text in spec.directions for name in parse_algebra(text).names):
+    directions = spec.directions if isinstance(spec, Sweep) else [spec.direction]
+    for name in dict.fromkeys(name for text in directions for name in parse_algebra(text).names):
         artifact = live.state.artifacts.get(name)
         if artifact is not None and artifact.t > began:
             raise spec.refuse(
