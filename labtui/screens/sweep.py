@@ -28,14 +28,15 @@ from labtui.cells import (
 )
 from labtui.projection import Source, shape_of
 from labtui.screens.home import ago
-from labtui.screens.sweep_actions import SweepActions, sweep_jobs, table_of
-from labtui.widgets.arms import mark_words
+from labtui.screens.sweep_actions import SweepActions
+from labtui.sweeps import sweep_jobs, table_of
+from labtui.widgets.answers import CellAnswers
 from labtui.widgets.chart import Chart
-from labtui.widgets.growing import GrowingText
 from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.lists import Grid, right
 from labtui.widgets.panel import Panel
 from labtui.widgets.prompt import Prompt
+from labtui.widgets.rowtable import RowTable
 from labtui.widgets.sweepform import SweepForm
 from labtui_artifacts.errors import LabError
 from labtui_kernels import specs
@@ -46,29 +47,6 @@ if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
     from labtui_sessions.state import SessionState
     from labtui_sessions.stats import Cell
-
-COLUMNS = {
-    "site": "site",
-    "strength": "strength",
-    "strength_pct": "%",
-    "words": "words",
-    "tokens": "tokens",
-    "perplexity": "perplexity",
-    "kl": "kl",
-    "distinct-2": "distinct-2",
-    "coherent": "coherent",
-    "finish": "finish",
-    "control": "control",
-    "direction": "direction",
-    "where": "where",
-    "prompt": "prompt",
-}
-"""Columns of the table and how they are headed; ``text`` is read in the line below it."""
-
-MOST = 500
-"""Most rows shown in the table, the last ones; map, chart and numbers are always of all rows."""
-
-ENDS = {"stop": "ended", "length": "cut by the limit", "cancelled": "broken off"}
 
 
 class Sweep(SweepActions):
@@ -81,7 +59,6 @@ class Sweep(SweepActions):
         super().__init__()
         self._form_job = ""
         self._drawn: object = None
-        self._listed: object = None
         self._told: object = None
 
     def body(self) -> ComposeResult:
@@ -106,22 +83,9 @@ class Sweep(SweepActions):
 
     def _lower(self) -> ComposeResult:
         with Vertical(id="sweep-lower"):
-            with Panel(title="Texts", key="x", id="texts", classes="lower"):
-                yield Static("", id="sweep-asked", markup=False)
-                with Horizontal(id="answers"):
-                    for side in ("steered", "zero"):
-                        with Vertical(classes="answer"):
-                            yield Static("", id=f"{side}-head", markup=False)
-                            yield GrowingText(id=f"{side}-answer", follow=False)
+            yield Panel(CellAnswers(id="cell-answers"), title="Texts", key="x", id="texts", classes="lower")
             yield Panel(Grid(id="pin-grid"), title="Pinned", key="o", id="pins", classes="lower")
-            yield Panel(
-                Grid(id="cell-grid"),
-                Static("", id="cell-text", markup=False),
-                title="Table",
-                key="t",
-                id="table",
-                classes="lower",
-            )
+            yield Panel(RowTable(id="row-table"), title="Table", key="t", id="table", classes="lower")
 
     # -- projection -----------------------------------------------------------------------------------
 
@@ -138,7 +102,7 @@ class Sweep(SweepActions):
         self.confirming = again if again is not None and again.live else None
         self._project_board()
         self._project_cell()
-        self._project_table()
+        self._project_rows()
         if charts or self.query_one("#sweep-chart", Chart).plot is None:
             self._project_chart()
 
@@ -292,14 +256,10 @@ class Sweep(SweepActions):
             at = texts.index(self.asked_prompt) if self.asked_prompt in texts else 0
             asked, note = texts[at], f"prompt {at + 1} of {len(texts)}"
             answers = answers_of(reading, cell, prompts[at])
-        self.query_one("#sweep-asked", Static).update(Content.styled(asked.replace("\n", " "), "bold"))
         panel = self.query_one("#texts", Panel)
         panel.note(note, f"{cell.point.site} {strength_text(cell.point)}" if cell is not None else "")
         metric = reading.summary.metric if reading is not None else ""
-        heads, sides = _sides(answers, metric)
-        for side in ("steered", "zero"):
-            self.query_one(f"#{side}-head", Static).update(Content.styled(heads[side], "$lab-dim"))
-            self.query_one(f"#{side}-answer", GrowingText).show(sides[side])
+        self.query_one(CellAnswers).show(asked, answers, metric)
 
     def _project_pins(self) -> None:
         several = len(self.reading.places) > 1 if self.reading is not None else False
@@ -338,33 +298,8 @@ class Sweep(SweepActions):
         metric = self.reading.summary.metric if self.reading is not None else self.metric
         self.query_one("#chart", Panel).note(f"effect on {metric}" if plot is not None else "")
 
-    # -- table ----------------------------------------------------------------------------------------
-
-    def _project_table(self) -> None:
-        rows = self.table.rows if self.table is not None else []
-        if rows is self._listed:
-            return
-        self._listed = rows
-        grid = self.query_one("#cell-grid", Grid)
-        first = max(0, len(rows) - MOST)
-        shown = rows[first:]
-        columns = [c for c in COLUMNS if any(r.get(c) not in (None, "") for r in shown)] or list(COLUMNS)[:5]
-        follow = not grid.has_focus
-        changed = grid.show(
-            [COLUMNS[c] for c in columns],
-            [(str(first + i), tuple(_cell(c, r.get(c), r) for c in columns)) for i, r in enumerate(shown)],
-        )
-        if changed and follow and rows:
-            grid.move_cursor(row=len(shown) - 1, animate=False)
-        note = f"the last {MOST} of {len(rows):,} rows" if first else f"{len(rows)} rows"
-        self.query_one("#table", Panel).note(note if rows else "empty")
-        self._project_text()
-
-    def _project_text(self) -> None:
-        key = self.query_one("#cell-grid", Grid).current
-        rows = self.table.rows if self.table is not None else []
-        text = str(rows[int(key)].get("text") or "") if key is not None and int(key) < len(rows) else ""
-        self.query_one("#cell-text", Static).update(text.replace("\n", " ⏎ "))
+    def _project_rows(self) -> None:
+        self.query_one("#table", Panel).note(self.query_one(RowTable).show(self.rows))
 
     # -- what the widgets say -------------------------------------------------------------------------
 
@@ -394,10 +329,6 @@ class Sweep(SweepActions):
             self.go_to(key)
             self._project_cell()
 
-    @on(Grid.Moved, "#cell-grid")
-    def _moved(self) -> None:
-        self._project_text()
-
     @on(Input.Changed)
     @on(Prompt.Changed)
     def _typed(self, event: Input.Changed | Prompt.Changed) -> None:
@@ -414,45 +345,3 @@ class Sweep(SweepActions):
     @on(Input.Submitted)
     def _submitted(self) -> None:
         self.focus_next()
-
-
-def _sides(answers: list[Answer], metric: str) -> tuple[dict[str, str], dict[str, list[Content]]]:
-    """The heads and the texts of the steered answers and of the unsteered ones, differing words marked."""
-    steered: list[Content] = []
-    zero: list[Content] = []
-    for answer in answers:
-        seed = [Content.styled(f"── seed {answer.seed} ──", "$lab-dim")] if len(answers) > 1 else []
-        other = answer.zero_text
-        steered += [*seed, mark_words(answer.text, other) if other else Content(answer.text)]
-        if other is None:
-            zero += [*seed, Content.styled("the zero row of this prompt is not there yet", "$lab-dim")]
-        else:
-            zero += [*seed, mark_words(other, answer.text)]
-    heads = {"steered": "steered", "zero": "α = 0"}
-    if len(answers) == 1:
-        one = answers[0]
-        heads["steered"] += _numbers(metric, one.value, one.finish)
-        heads["zero"] += _numbers(metric, one.zero_value, one.zero_finish)
-    return heads, {"steered": steered, "zero": zero}
-
-
-def _numbers(metric: str, value: Any, finish: str) -> str:
-    shown = f"{value:.4g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
-    parts = [f"{metric} {shown}"] if value is not None else []
-    parts += [ENDS.get(finish, finish)] if finish else []
-    return "".join(f" · {part}" for part in parts)
-
-
-def _cell(column: str, value: Any, row: dict[str, Any]) -> Any:
-    if value is None:
-        return right("")
-    if column in ("words", "tokens") and row.get("finish") == "length":
-        return right(f"≥{value}")
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return right(f"{value:.3g}{'%' if column.endswith('pct') else ''}")
-    if isinstance(value, int):
-        return right(str(value))
-    text = str(value).replace("\n", " ")
-    return text if len(text) <= 28 else text[:27] + "…"

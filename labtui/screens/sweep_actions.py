@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,34 +15,26 @@ from labtui.cells import (
     Place,
     Reading,
     SweepTable,
-    as_table,
     key_of,
     prompts_of,
-    written_strength,
 )
+from labtui.confirming import LEAST_FRESH, confirmation, one_cell
+from labtui.exporting import export_problem, export_to
 from labtui.projection import Kernel
 from labtui.screens.base import BaseScreen
+from labtui.sweeps import sweep_jobs
 from labtui.widgets.dialog import Field, Form, Values
 from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.sweepform import SweepForm
-from labtui_artifacts import library
-from labtui_artifacts.errors import LabError, UsageError
+from labtui_artifacts.errors import LabError
 from labtui_kernels import specs
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
-    from labtui_sessions.state import SessionState
-    from labtui_sessions.stats import Cell, Summary
+    from labtui_sessions.stats import Cell
 
 LOWER = ("chart", "texts", "table", "pins")
 """Panels of which a small screen shows one at a time."""
-SUFFIX = "-confirmed"
-"""What the table of a confirmation is called, after the sweep's own."""
-FRESH_SETS = ("bleed", "neutral")
-"""Bundled sets that a confirmation takes its prompts from, in this order."""
-MOST_FRESH, LEAST_FRESH = 40, 20
-KINDS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".parquet": "parquet"}
-PICTURE = ".png"
 
 
 class SweepActions(BaseScreen):
@@ -261,121 +252,3 @@ class SweepActions(BaseScreen):
 
     def copy_spec(self) -> dict[str, Any]:
         return self.query_one(SweepForm).spec()
-
-
-def table_of(job: JobView) -> str:
-    """The name of the table that a sweep's rows go to."""
-    return str(job.plan.get("table") or job.spec.get("table") or job.job)
-
-
-def sweep_jobs(state: SessionState) -> tuple[JobView | None, JobView | None]:
-    """The last sweep, and the last confirmation of one of its cells."""
-    jobs = [job for job in state.jobs.values() if job.kind == "sweep"]
-    names = {table_of(job) for job in jobs}
-
-    def confirms(job: JobView) -> bool:
-        name = table_of(job)
-        return name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in names
-
-    last = next((job for job in reversed(jobs) if not confirms(job)), None)
-    if last is None:
-        return None, None
-    wanted = table_of(last) + SUFFIX
-    return last, next((job for job in reversed(jobs) if table_of(job) == wanted), None)
-
-
-def one_cell(reading: Reading, cell: Cell) -> dict[str, Any]:
-    """The fields of a sweep's spec that make it that one cell."""
-    point = cell.point
-    return {
-        "directions": [point.direction],
-        "sites": point.site,
-        "strengths": [written_strength(reading, cell)],
-        "where": point.where,
-    }
-
-
-def confirmation(job: JobView, table: str, reading: Reading, cell: Cell) -> dict[str, Any]:
-    """The spec of a sweep of one cell on prompts that ``job`` did not use; raises UsageError where too few are left."""
-    if not job.spec_kept or not job.spec:
-        raise UsageError(
-            "the spec of this sweep is too long to be kept here, so its cells cannot be confirmed by key"
-        )
-    used = [*reading.sheet.prompts, *_prompts_in(job.spec)]
-    fresh = fresh_prompts(used)
-    if len(fresh) < LEAST_FRESH:
-        raise UsageError(
-            f"only {len(fresh)} prompts of the sets {' and '.join(FRESH_SETS)} are fresh; {LEAST_FRESH} are needed"
-        )
-    made = {
-        **job.spec,
-        **one_cell(reading, cell),
-        "prompts": fresh,
-        "controls": "auto",
-        "table": f"{table}{SUFFIX}",
-    }
-    return specs.to_dict(specs.load(made))
-
-
-def fresh_prompts(used: Iterable[str]) -> list[str]:
-    """Bundled prompts that are not among those used, spaces and case aside; ``MOST_FRESH`` at most."""
-    known = {_plain(text) for text in used}
-    found: dict[str, str] = {}
-    for name in FRESH_SETS:
-        for text in library.prompt_set(name).prompts:
-            if _plain(text) not in known:
-                found.setdefault(_plain(text), text)
-    return list(found.values())[:MOST_FRESH]
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
-
-
-def _prompts_in(spec: Mapping[str, Any]) -> list[str]:
-    """The prompts that a spec names, those included that are not run yet."""
-    prompts = spec.get("prompts")
-    if isinstance(prompts, Mapping):
-        name = prompts.get("set")
-        return list(library.prompt_set(name).prompts) if isinstance(name, str) else []
-    loaded = specs.load(dict(spec))
-    listed = loaded.prompts if isinstance(loaded, specs.Sweep) and isinstance(loaded.prompts, list) else []
-    return [specs.shown_prompt(prompt) for prompt in listed]
-
-
-def export_problem(text: str) -> str:
-    """What is wrong with a name to export to, or empty."""
-    path = Path(text).expanduser().absolute()
-    if path.suffix.lower() not in (*KINDS, PICTURE):
-        return f"expected a name that ends in {', '.join(KINDS)} or {PICTURE}"
-    if not path.parent.is_dir():
-        return f"there is no folder {path.parent}"
-    return "exists already; give another name" if path.exists() else ""
-
-
-def export_to(path: Path, name: str, rows: list[dict[str, Any]], summary: Summary | None) -> str:
-    """Write the table, or the map as a picture, as the name of the file says; the line that tells of it."""
-    problem = export_problem(str(path))
-    if problem:
-        raise UsageError(f"{path}: {problem}")
-    kind = KINDS.get(path.suffix.lower())
-    if kind is None:
-        _draw(path, summary)
-        return f"wrote the map to {short_path(path)}"
-    from labtui_sessions.export import export
-
-    written = export(as_table(name, rows), path, kind)
-    return f"wrote {written:,} rows to {short_path(path)}"
-
-
-def _draw(path: Path, summary: Summary | None) -> None:
-    from labtui_artifacts.files import write_atomically
-    from labtui_sessions import figures
-
-    if not figures.available():
-        raise UsageError(figures.MISSING)
-    figure = figures.heatmap(summary) if summary is not None else None
-    if figure is None:
-        raise UsageError("there is no map to draw yet: it takes the effects of two cells")
-    data = figures.png(figure)
-    write_atomically(path, lambda out: out.write(data) and None, expected=len(data))

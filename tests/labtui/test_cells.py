@@ -20,7 +20,8 @@ from labtui.cells import (
     scale_of,
     zone_text,
 )
-from labtui.screens.sweep_actions import confirmation, fresh_prompts, sweep_jobs
+from labtui.confirming import confirmation, fresh_prompts
+from labtui.sweeps import sweep_jobs
 from labtui_artifacts import library
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
