@@ -27,6 +27,10 @@ ColumnType = Literal["bool", "int", "float", "str", "json"]
 
 TYPES: dict[str, ColumnType] = {
     "prompt": "str",
+    "prompt_index": "int",
+    "prompt_id": "str",
+    "prompt_set": "str",
+    "prompt_class": "str",
     "direction": "str",
     "site": "str",
     "where": "str",

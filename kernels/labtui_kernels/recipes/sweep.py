@@ -268,9 +268,14 @@ class _Run:
             dose = {
                 unit: None if dose[unit] is None else dose[unit] * sites for unit in ("alpha", "abs", "pct")
             }
+        origin, group = self.plan.origins[planned.prompt]
         return {
             "row": self.ctx.first_row + planned.index,
             "prompt": self.plan.shown[planned.prompt],
+            "prompt_index": planned.prompt,
+            "prompt_id": self.plan.ids[planned.prompt],
+            "prompt_set": origin,
+            "prompt_class": group,
             "direction": "" if planned.control == "zero" else planned.direction,
             "site": planned.site,
             "where": str(planned.where),
