@@ -26,7 +26,7 @@ from labtui.cells import (
     strength_text,
     zone_text,
 )
-from labtui.projection import Source, shape_of
+from labtui.projection import Source
 from labtui.screens.home import ago
 from labtui.screens.sweep_actions import SweepActions
 from labtui.sweeps import sweep_jobs, table_of
@@ -38,9 +38,6 @@ from labtui.widgets.panel import Panel
 from labtui.widgets.prompt import Prompt
 from labtui.widgets.rowtable import RowTable
 from labtui.widgets.sweepform import SweepForm
-from labtui_artifacts.errors import LabError
-from labtui_kernels import specs
-from labtui_kernels.specs.plan import count
 
 if TYPE_CHECKING:
     from labtui.cells import Key
@@ -57,7 +54,6 @@ class Sweep(SweepActions):
 
     def __init__(self) -> None:
         super().__init__()
-        self._form_job = ""
         self._drawn: object = None
         self._told: object = None
 
@@ -92,10 +88,7 @@ class Sweep(SweepActions):
     def project(self, source: Source | None, charts: bool) -> None:
         state = source.state if source is not None else None
         job, again = sweep_jobs(state) if state is not None else (None, None)
-        if job is not None and job.spec and (job.job != self._form_job) and not self.touched:
-            self._form_job = job.job
-            self.query_one(SweepForm).show(job.spec)
-        self._project_count(state, source)
+        self.project_form(source, job)
         self._project_progress(state, job, again)
         self.table = self._follow(self.table, source, job)
         self.again = self._follow(self.again, source, again)
@@ -105,34 +98,6 @@ class Sweep(SweepActions):
         self._project_rows()
         if charts or self.query_one("#sweep-chart", Chart).plot is None:
             self._project_chart()
-
-    def _project_count(self, state: SessionState | None, source: Source | None) -> None:
-        line = self.query_one("#sweep-count", Static)
-        if source is None:
-            line.update(
-                Content.styled(
-                    "no kernel is attached: 1 goes Home, b there starts the bundled toy", "$warning"
-                )
-            )
-            return
-        line.update(self.planned(state))
-
-    def planned(self, state: SessionState | None) -> Content:
-        """How much the spec in the form is, or what is wrong with it."""
-        shape = shape_of(state) if state is not None else None
-        if shape is None:
-            return Content.styled("the model is still loading; rows are counted when it is there", "$lab-dim")
-        try:
-            counts = count(specs.load(self.copy_spec()), shape)
-        except LabError as error:
-            return Content.styled(f"! {error}", "$error")
-        controls = ", ".join(f"{n} {name}" for name, n in counts.get("controls", {}).items())
-        return Content.assemble(
-            (f"{counts['rows']:,} rows", "bold $accent"),
-            f" = {counts['sites']} sites × {counts['strengths']} strengths × {counts['prompts']} prompts"
-            + (f" × {counts['directions']} directions" if counts["directions"] > 1 else "")
-            + (f" + controls: {controls}" if controls else ""),
-        )
 
     def _project_progress(
         self, state: SessionState | None, job: JobView | None, again: JobView | None

@@ -20,14 +20,11 @@ from labtui.cells import (
 )
 from labtui.confirming import LEAST_FRESH, confirmation, one_cell
 from labtui.exporting import export_problem, export_to
-from labtui.projection import Kernel
-from labtui.screens.base import BaseScreen
+from labtui.screens.sweep_plan import SweepPlan
 from labtui.sweeps import sweep_jobs
 from labtui.widgets.dialog import Field, Form, Values
 from labtui.widgets.heatmap import Heatmap
-from labtui.widgets.sweepform import SweepForm
 from labtui_artifacts.errors import LabError
-from labtui_kernels import specs
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
@@ -37,7 +34,7 @@ LOWER = ("chart", "texts", "table", "pins")
 """Panels of which a small screen shows one at a time."""
 
 
-class SweepActions(BaseScreen):
+class SweepActions(SweepPlan):
     """The part of the Sweep screen that answers keys; what it shows is in ``sweep.py``."""
 
     SCOPE = "sweep"
@@ -54,7 +51,6 @@ class SweepActions(BaseScreen):
         self.again: SweepTable | None = None
         """The table of the confirmations."""
         self.confirming: JobView | None = None
-        self.touched = False
 
     @property
     def reading(self) -> Reading | None:
@@ -87,23 +83,20 @@ class SweepActions(BaseScreen):
 
     # -- running --------------------------------------------------------------------------------------
 
-    def action_run(self) -> None:
-        if not self.app.live:
-            self.app.say("a replay cannot run anything; attach to a kernel (1) first")
+    def action_extend(self) -> None:
+        if self.form.extends:
+            self.extend_no_more()
             return
-        try:
-            spec = specs.to_dict(specs.load(self.copy_spec()))
-        except LabError as error:
-            self.app.say(str(error), bad=True)
-            return
-        self.touched = False
-        self._submit(spec, "queued")
-
-    def _submit(self, spec: dict[str, Any], said: str) -> None:
-        async def work(kernel: Kernel) -> Any:
-            return await kernel.request("submit", spec=spec, priority="batch")
-
-        self.ask(work, lambda _: self.app.say(said))
+        source, table = self.app.source, self.table
+        job = sweep_jobs(source.state)[0] if source is not None else None
+        if job is None or table is None:
+            self.app.say("there is no table yet to extend")
+        elif not job.spec_kept or not job.spec:
+            self.app.say(
+                "the spec of this sweep is too long to be kept here, so it cannot be extended by key"
+            )
+        else:
+            self.extend(table.name, job)
 
     def _live_job(self) -> JobView | None:
         """The sweep in view, or its confirmation, while it is to be done."""
@@ -235,7 +228,7 @@ class SweepActions(BaseScreen):
         except LabError as error:
             self.app.say(str(error), bad=True)
             return
-        self._submit(spec, f"queued: {len(spec['prompts'])} fresh prompts, into the table {spec['table']}")
+        self.submit(spec, f"queued: {len(spec['prompts'])} fresh prompts, into the table {spec['table']}")
 
     # -- copying --------------------------------------------------------------------------------------
 
@@ -249,6 +242,3 @@ class SweepActions(BaseScreen):
             "\t".join("" if r.get(c) is None else str(r.get(c)) for c in columns)
             for r in [dict(zip(columns, columns, strict=True)), *rows]
         )
-
-    def copy_spec(self) -> dict[str, Any]:
-        return self.query_one(SweepForm).spec()
