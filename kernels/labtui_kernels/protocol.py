@@ -161,8 +161,8 @@ class Load(Message, tag="load"):
 class Run(Message, tag="run"):
     """Start a job, or go on with one.
 
-    ``committed`` are the cells that its journal, and the table that it extends, already hold; ``first_row`` is
-    the number of its first row in that table.
+    ``committed`` are the cells that its journal, and the table that it extends, already hold, the first ``own``
+    of them its journal; ``first_row`` is the number of its first row in that table.
     """
 
     job: str
@@ -172,6 +172,7 @@ class Run(Message, tag="run"):
     committed: list[str] = []
     losses: int = 0
     first_row: int = 0
+    own: int = 0
 
 
 class Control(Message, tag="control"):

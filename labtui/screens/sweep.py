@@ -12,24 +12,30 @@ from textual.widgets import Input, Static
 
 from labtui.actions import bindings
 from labtui.cells import (
+    ABSENT,
     LEGEND,
     Answer,
     Board,
-    SweepTable,
+    answer_of,
     answers_of,
+    asked_at,
     beside,
     board_of,
-    curve_of,
     effect_text,
     interval_text,
+    key_of,
+    less_text,
     prompts_of,
+    row_text,
+    scale_of,
     strength_text,
     zone_text,
 )
+from labtui.curves import curve_of, missing_from
 from labtui.projection import Source
 from labtui.screens.home import ago
 from labtui.screens.sweep_actions import SweepActions
-from labtui.sweeps import sweep_jobs, table_of
+from labtui.screens.sweep_history import Pin
 from labtui.widgets.answers import CellAnswers
 from labtui.widgets.chart import Chart
 from labtui.widgets.heatmap import Heatmap
@@ -38,10 +44,9 @@ from labtui.widgets.panel import Panel
 from labtui.widgets.prompt import Prompt
 from labtui.widgets.rowtable import RowTable
 from labtui.widgets.sweepform import SweepForm
+from labtui.widgets.sweeplist import SweepList
 
 if TYPE_CHECKING:
-    from labtui.cells import Key
-    from labtui_sessions.fields import JobView
     from labtui_sessions.state import SessionState
     from labtui_sessions.stats import Cell
 
@@ -82,35 +87,35 @@ class Sweep(SweepActions):
             yield Panel(CellAnswers(id="cell-answers"), title="Texts", key="x", id="texts", classes="lower")
             yield Panel(Grid(id="pin-grid"), title="Pinned", key="o", id="pins", classes="lower")
             yield Panel(RowTable(id="row-table"), title="Table", key="t", id="table", classes="lower")
+            yield Panel(SweepList(id="sweep-list"), title="Sweeps", key="H", id="history", classes="lower")
 
     # -- projection -----------------------------------------------------------------------------------
 
     def project(self, source: Source | None, charts: bool) -> None:
-        state = source.state if source is not None else None
-        job, again = sweep_jobs(state) if state is not None else (None, None)
-        self.project_form(source, job)
-        self._project_progress(state, job, again)
-        self.table = self._follow(self.table, source, job)
-        self.again = self._follow(self.again, source, again)
-        self.confirming = again if again is not None and again.live else None
+        self.follow(source)
+        shown = self.shown
+        self.project_form(source, shown.job if shown is not None else None)
+        self._project_progress(source.state if source is not None else None)
         self._project_board()
         self._project_cell()
         self._project_rows()
+        self.project_history()
         if charts or self.query_one("#sweep-chart", Chart).plot is None:
             self._project_chart()
 
-    def _project_progress(
-        self, state: SessionState | None, job: JobView | None, again: JobView | None
-    ) -> None:
-        line = self.query_one("#sweep-progress", Static)
-        if state is None or job is None:
+    def _project_progress(self, state: SessionState | None) -> None:
+        line, shown, again = self.query_one("#sweep-progress", Static), self.shown, self.confirming
+        job = shown.job if shown is not None else None
+        if state is None or shown is None or job is None:
             line.update(Content.styled("no sweep has been run in this session yet", "$lab-dim"))
             return
-        total = job.plan.get("cells") or 0
+        total = job.to_run or 0
         share = job.fraction or 0.0
-        wide = max(10, min(40, self.size.width - 50))
+        wide = max(10, min(40, self.size.width - 50 - len(shown.label)))
         full = round(share * wide)
+        named = len(self.entries) > 1
         parts: list[str | tuple[str, str]] = [
+            *([(f"{shown.label}  ", "bold")] if named else []),
             ("█" * full, "$accent"),
             ("░" * (wide - full), "$lab-line"),
             f" {job.cells}/{total} cells  ",
@@ -126,42 +131,32 @@ class Sweep(SweepActions):
             parts.append((f"  {job.error}", "$error"))
         if job.audit is not None and not job.audit.get("ok", True):
             parts.append((f"  ! audit: {job.audit.get('detail', 'not clean')}", "bold $error"))
-        if again is not None and again.live:
+        if again is not None:
             parts.append((f"  confirming {again.cells}/{again.plan.get('cells') or '?'}", "$accent"))
         line.update(Content.assemble(*parts))
 
-    def _follow(
-        self, table: SweepTable | None, source: Source | None, job: JobView | None
-    ) -> SweepTable | None:
-        """The table of a job, read anew when it has grown, or shrunk as in a replay; one reading at a time."""
-        name = table_of(job) if job is not None else ""
-        view = source.state.tables.get(name) if source is not None else None
-        if source is None or job is None or view is None:
-            return None
-        if table is None or table.source is not source or table.name != name:
-            table = SweepTable(source, name)
-        followed, wanted = table, (view.rows, self.metric, not job.live)
-        if followed.due(wanted):
-            self.app.do(lambda: followed.read(*wanted), lambda _: self.app.pump.changed(), group="table")
-        return followed
-
     def _project_board(self) -> None:
-        reading = self.reading
-        places = reading.places if reading is not None else []
+        reading, less = self.reading, self.less
+        places = self.places
         if self.place not in places:
             self.place = places[0] if places else None
-        pins = tuple(self.pins)
-        key = (reading, self.place, pins)
+        entry = self.shown.key if self.shown is not None else ""
+        pins = tuple(pin.cell for pin in self.pins if pin.entry == entry)
+        key = (reading, self.place, pins, less)
         if key != self._drawn:
             self._drawn = key
-            self.board = board_of(reading, self.place, pins) if reading and self.place else Board()
+            self.board = board_of(reading, self.place, pins, less) if reading and self.place else Board()
         self.query_one(Heatmap).show(self.board.map)
         panel = self.query_one("#map", Panel)
         if reading is None or self.place is None:
-            panel.note("empty")
+            panel.note("the filter leaves nothing" if reading is not None else "empty")
             return
         where = "" if self.place[1] == "all" else f" on {self.place[1]}"
-        panel.note(LEGEND, f"{self.place[0]}{where}: effect on {reading.summary.metric}")
+        base = self.entry(self.base)
+        minus = f" less {base.label}" if base is not None and less is not None else ""
+        only = f", {self.filter.group} prompts only" if self.filter.group else ""
+        legend = LEGEND if less is None else f"{ABSENT} no counterpart"
+        panel.note(legend, f"{self.place[0]}{where}: effect on {reading.summary.metric}{minus}{only}")
 
     # -- the cell under the cursor --------------------------------------------------------------------
 
@@ -169,7 +164,9 @@ class Sweep(SweepActions):
         reading, cell = self.reading, self.cell
         again = self.again.reading if self.again is not None else None
         busy = self.confirming.cells if self.confirming is not None else None
-        told = (reading, cell, again, busy, self.asked_prompt, tuple(self.pins))
+        pinned = tuple((pin, self.reading_of(pin.entry)) for pin in self.pins)
+        texts = (self.asked_prompt, self.picked_row)
+        told = (reading, cell, again, busy, texts, pinned, self.base, self.reading_of(self.base))
         if told == self._told:
             return
         self._told = told
@@ -184,6 +181,9 @@ class Sweep(SweepActions):
         """The cell's sentence, its confirmation's, and what stands beside it."""
         reading = self.reading
         parts: list[str | tuple[str, str]] = [(f"{cell.point.site} {strength_text(cell.point)}: ", "bold")]
+        base = self.entry(self.base)
+        if self.less is not None and base is not None:
+            parts += [(f"{less_text(self.less.get(key_of(cell.point)), base.label)}\n", "bold $accent")]
         fresh = self.confirmed(cell)
         if (
             fresh is not None
@@ -213,41 +213,58 @@ class Sweep(SweepActions):
     def _project_answers(self, cell: Cell | None) -> None:
         """The cell's answers to one prompt, and beside them the zero row's."""
         reading = self.reading
+        panel = self.query_one("#texts", Panel)
+        metric = reading.summary.metric if reading is not None else self.metric
+        if self.picked_row is not None and self.picked_row < len(self.rows):
+            row = self.rows[self.picked_row]
+            answer = answer_of(row, self.query_one(RowTable).zero_of(self.picked_row), metric)
+            panel.note(f"row {self.picked_row + 1}", row_text(row))
+            self.query_one(CellAnswers).show(str(row.get("prompt") or ""), [answer], metric)
+            return
         prompts = prompts_of(reading, cell) if reading is not None and cell is not None else []
         answers: list[Answer] = []
         asked = note = ""
         if reading is not None and cell is not None and prompts:
-            texts = [reading.sheet.prompts[number] for number in prompts]
-            at = texts.index(self.asked_prompt) if self.asked_prompt in texts else 0
-            asked, note = texts[at], f"prompt {at + 1} of {len(texts)}"
+            at = asked_at(reading, prompts, self.asked_prompt)
+            asked, note = reading.sheet.prompts[prompts[at]], f"prompt {at + 1} of {len(prompts)}"
             answers = answers_of(reading, cell, prompts[at])
-        panel = self.query_one("#texts", Panel)
         panel.note(note, f"{cell.point.site} {strength_text(cell.point)}" if cell is not None else "")
-        metric = reading.summary.metric if reading is not None else ""
         self.query_one(CellAnswers).show(asked, answers, metric)
 
     def _project_pins(self) -> None:
-        several = len(self.reading.places) > 1 if self.reading is not None else False
+        readings = [self.reading_of(pin.entry) for pin in self.pins]
+        several = any(len(reading.places) > 1 for reading in readings if reading is not None)
+        others = len({pin.entry for pin in self.pins} | {self.shown.key if self.shown else ""}) > 1
         metric = self.reading.summary.metric if self.reading is not None else self.metric
         heads = ["site", "strength", metric, "95% interval", "null", "p", "verdict", "fresh"]
-        rows = [(repr(key), self._pin(key)) for key in self.pins]
-        if several:
-            heads = ["direction", "where", *heads]
-            rows = [
-                (name, (key[0], key[2], *cells)) for (name, cells), key in zip(rows, self.pins, strict=True)
-            ]
+        heads = [*(["sweep"] if others else []), *(["direction", "where"] if several else []), *heads]
+        rows = []
+        for pin in self.pins:
+            entry = self.entry(pin.entry)
+            before = [entry.label if entry is not None else "not open"] if others else []
+            before += [pin.cell[0], pin.cell[2]] if several else []
+            rows.append((repr(pin), (*before, *self._pin(pin))))
         self.query_one("#pin-grid", Grid).show(heads, rows)
         self.query_one("#pins", Panel).note(f"{len(rows)}" if rows else "space on the map pins a cell")
 
-    def _pin(self, key: Key) -> tuple[Any, ...]:
+    def _pin(self, pin: Pin) -> tuple[Any, ...]:
         """A pinned cell's numbers."""
-        cell = self.reading.find(key) if self.reading is not None else None
-        if cell is None:
-            return (key[1], f"α {float(key[3]):.3g}", *(right("·") for _ in range(4)), "not there", "")
-        fresh = self.confirmed(cell)
+        reading = self.reading_of(pin.entry)
+        cell = reading.find(pin.cell) if reading is not None else None
+        if cell is None or reading is None:
+            return (
+                pin.cell[1],
+                f"α {float(pin.cell[3]):.3g}",
+                *(right("·") for _ in range(4)),
+                "not there",
+                "",
+            )
+        here = self.shown is not None and pin.entry == self.shown.key
+        fresh = self.confirmed(cell) if here else None
+        scale = scale_of(reading.cells((pin.cell[0], pin.cell[2])))
         return (
             cell.point.site,
-            right(self.board.scale.label(cell)),
+            right(scale.label(cell)),
             right(effect_text(cell)),
             right(interval_text(cell)),
             right(f"±{cell.null_bound:.3g}" if cell.null_bound is not None else ""),
@@ -257,19 +274,36 @@ class Sweep(SweepActions):
         )
 
     def _project_chart(self) -> None:
-        current = self.query_one(Heatmap).current
-        plot = curve_of(self.board, *current) if current is not None else None
-        self.query_one("#sweep-chart", Chart).show(plot)
+        current, over, less = self.query_one(Heatmap).current, self.overs(), self.less
+        panel, plot = self.query_one("#chart", Panel), None
         metric = self.reading.summary.metric if self.reading is not None else self.metric
-        self.query_one("#chart", Panel).note(f"effect on {metric}" if plot is not None else "")
+        missing: list[str] = []
+        if current is not None:
+            site, mark = current
+            label = self.shown.label if self.shown is not None and over else "effect"
+            plot = curve_of(
+                self.board, site, mark, place=self.place, over=over, less=less, label=label
+            )  # fmt: skip
+            missing = [why for one in over if (why := missing_from(one, self.board, site, self.place))]
+        self.query_one("#sweep-chart", Chart).show(plot)
+        base = self.entry(self.base)
+        minus = f" less {base.label}" if base is not None and less is not None else ""
+        panel.note(f"effect on {metric}{minus}" if plot is not None else "", " · ".join(missing))
 
     def _project_rows(self) -> None:
-        self.query_one("#table", Panel).note(self.query_one(RowTable).show(self.rows))
+        note = self.query_one(RowTable).show(self.rows, tuple(self.filter.conditions()))
+        self.query_one("#table", Panel).note(note, self.filter.text)
+
+    def focus_scopes(self) -> list[str]:
+        if isinstance(self.focused, SweepList):
+            return ["sweeps", "list"]
+        return super().focus_scopes()
 
     # -- what the widgets say -------------------------------------------------------------------------
 
     @on(Heatmap.Moved)
     def _cell_moved(self) -> None:
+        self.picked_row = None
         self._project_cell()
         if self.app.frozen:
             self._project_chart()
@@ -278,6 +312,7 @@ class Sweep(SweepActions):
 
     @on(Heatmap.Picked)
     def _cell_picked(self) -> None:
+        self.picked_row = None
         self.show_lower("texts")
         self._project_cell()
 
@@ -289,10 +324,17 @@ class Sweep(SweepActions):
 
     @on(Grid.Picked, "#pin-grid")
     def _pin_picked(self, message: Grid.Picked) -> None:
-        key = next((key for key in self.pins if repr(key) == message.key), None)
-        if key is not None:
-            self.go_to(key)
+        pin = next((pin for pin in self.pins if repr(pin) == message.key), None)
+        if pin is not None:
+            self.picked_row = None
+            self.go_to(pin)
             self._project_cell()
+
+    @on(Grid.Picked, "#cell-grid")
+    def _row_picked(self, message: Grid.Picked) -> None:
+        self.picked_row = int(message.key)
+        self.show_lower("texts")
+        self._project_cell()
 
     @on(Input.Changed)
     @on(Prompt.Changed)

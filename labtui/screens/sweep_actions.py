@@ -11,56 +11,52 @@ from textual.containers import Horizontal
 from labtui.app_actions import short_path
 from labtui.cells import (
     Board,
-    Key,
     Place,
-    Reading,
-    SweepTable,
+    asked_at,
     key_of,
     prompts_of,
 )
 from labtui.confirming import LEAST_FRESH, confirmation, one_cell
 from labtui.exporting import export_problem, export_to
-from labtui.screens.sweep_plan import SweepPlan
-from labtui.sweeps import sweep_jobs
+from labtui.screens.sweep_history import Pin, SweepHistory
 from labtui.widgets.dialog import Field, Form, Values
 from labtui.widgets.heatmap import Heatmap
+from labtui.widgets.rowtable import RowTable
 from labtui_artifacts.errors import LabError
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
     from labtui_sessions.stats import Cell
 
-LOWER = ("chart", "texts", "table", "pins")
+LOWER = ("chart", "texts", "table", "pins", "history")
 """Panels of which a small screen shows one at a time."""
 
 
-class SweepActions(SweepPlan):
+class SweepActions(SweepHistory):
     """The part of the Sweep screen that answers keys; what it shows is in ``sweep.py``."""
 
     SCOPE = "sweep"
 
     def __init__(self) -> None:
         super().__init__()
-        self.metric = "words"
         self.place: Place | None = None
         self.board = Board()
-        self.pins: list[Key] = []
         self.asked_prompt = ""
-        """The prompt whose texts are shown, as long as the cells have it."""
-        self.table: SweepTable | None = None
-        self.again: SweepTable | None = None
-        """The table of the confirmations."""
-        self.confirming: JobView | None = None
-
-    @property
-    def reading(self) -> Reading | None:
-        """What was last read out of the sweep's table."""
-        return self.table.reading if self.table is not None else None
+        """The id of the prompt whose texts are shown, as long as the cells have it."""
+        self.picked_row: int | None = None
+        """The row of the table whose texts are shown, until the cursor moves on the map."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The sweep's rows."""
         return self.table.rows if self.table is not None else []
+
+    @property
+    def places(self) -> list[Place]:
+        """The directions and positions that the map can show, those left out that are filtered away."""
+        found = self.reading.places if self.reading is not None else []
+        kept = self.filter
+        return [p for p in found if kept.direction in ("", p[0]) and kept.where in ("", p[1])]
 
     @property
     def cell(self) -> Cell | None:
@@ -87,22 +83,25 @@ class SweepActions(SweepPlan):
         if self.form.extends:
             self.extend_no_more()
             return
-        source, table = self.app.source, self.table
-        job = sweep_jobs(source.state)[0] if source is not None else None
-        if job is None or table is None:
+        shown = self.shown
+        job = shown.job if shown is not None else None
+        if shown is None or not shown.rows:
             self.app.say("there is no table yet to extend")
-        elif not job.spec_kept or not job.spec:
+        elif shown.session:
+            self.app.say(f"{shown.label} is of another session, so it cannot be extended here")
+        elif job is None or not job.spec_kept or not job.spec:
             self.app.say(
                 "the spec of this sweep is too long to be kept here, so it cannot be extended by key"
             )
         else:
-            self.extend(table.name, job)
+            self.extend(shown.table, job)
 
     def _live_job(self) -> JobView | None:
         """The sweep in view, or its confirmation, while it is to be done."""
-        source = self.app.source
-        jobs = sweep_jobs(source.state) if source is not None else ()
-        job = next((job for job in jobs if job is not None and job.live), None)
+        jobs = [job for entry in self.entries if not entry.session for job in reversed(entry.jobs)]
+        shown = self.shown
+        first = list(reversed(shown.jobs)) if shown is not None and not shown.session else []
+        job = next((job for job in (*first, self.confirming, *jobs) if job is not None and job.live), None)
         if job is None:
             self.app.say("no sweep is running")
         return job
@@ -143,9 +142,15 @@ class SweepActions(SweepPlan):
         self.app.say(f"metric {self.metric}, {(at + 1) % len(there) + 1} of {len(there)}")
 
     def action_cycle_place(self) -> None:
-        places = self.reading.places if self.reading is not None else []
+        places = self.places
         if len(places) < 2 or self.place is None:
-            self.app.say("this sweep has one direction, and one place along the text")
+            left_out = self.filter.direction or self.filter.where
+            why = (
+                "the filter leaves one"
+                if left_out
+                else "this sweep has one direction, and one place along the text"
+            )
+            self.app.say(why)
             return
         self.place = places[(places.index(self.place) + 1) % len(places)]
         self.app.say(f"{self.place[0]}, on {self.place[1]}")
@@ -155,9 +160,9 @@ class SweepActions(SweepPlan):
         if reading is None or cell is None:
             self.app.say("there is no cell under the cursor")
             return
-        texts = [reading.sheet.prompts[number] for number in prompts_of(reading, cell)]
-        at = texts.index(self.asked_prompt) if self.asked_prompt in texts else 0
-        self.asked_prompt = texts[(at + way) % len(texts)]
+        numbers = prompts_of(reading, cell)
+        at = asked_at(reading, numbers, self.asked_prompt)
+        self.asked_prompt = reading.sheet.prompt_ids[numbers[(at + way) % len(numbers)]]
         self.show_lower("texts")
         self.app.pump.now()
 
@@ -167,24 +172,41 @@ class SweepActions(SweepPlan):
         if cell is None:
             self.app.say("there is no cell here to pin")
             return
-        key = key_of(cell.point)
-        if key in self.pins:
-            self.pins.remove(key)
+        pin = Pin(self.shown.key if self.shown is not None else "", key_of(cell.point))
+        if pin in self.pins:
+            self.pins.remove(pin)
             self.app.say("no longer pinned")
         else:
-            self.pins.append(key)
+            self.pins.append(pin)
             self.app.say(f"pinned, {len(self.pins)} in all; o lists them")
 
-    def go_to(self, key: Key) -> None:
-        """Put the map's cursor on a cell, in the map that has it."""
-        reading, place = self.reading, (key[0], key[2])
-        if reading is None or place not in reading.places:
+    def go_to(self, pin: Pin) -> None:
+        """Put the map's cursor on a pinned cell, in the sweep and the map that have it."""
+        entry, place = self.entry(pin.entry), (pin.cell[0], pin.cell[2])
+        reading = self.reading_of(pin.entry)
+        if entry is None or reading is None or place not in reading.places:
+            self.app.say("that cell is not there now")
             return
+        if self.shown is None or entry.key != self.shown.key:
+            self.choose(entry)
         self.place = place
         self.app.pump.now()
-        heads = self.board.heads(key)
+        heads = self.board.heads(pin.cell)
         if heads is not None:
             self.query_one(Heatmap).select(*heads)
+
+    # -- the table ------------------------------------------------------------------------------------
+
+    def action_sort(self) -> None:
+        table = self.query_one(RowTable)
+        self.show_lower("table")
+        self.app.say(f"sorted by {table.next_column()}")
+
+    def action_turn_sort(self) -> None:
+        table = self.query_one(RowTable)
+        self.show_lower("table")
+        table.turn()
+        self.app.say("largest first" if table.descending else "smallest first")
 
     # -- export ---------------------------------------------------------------------------------------
 
@@ -211,10 +233,13 @@ class SweepActions(SweepPlan):
 
     def action_confirm(self) -> None:
         reading, cell, table = self.reading, self.cell, self.table
-        source = self.app.source
-        job = sweep_jobs(source.state)[0] if source is not None else None
-        if reading is None or cell is None or table is None or job is None:
+        shown = self.shown
+        job = shown.job if shown is not None else None
+        if reading is None or cell is None or table is None or shown is None or job is None:
             self.app.say("there is no cell under the cursor; m goes to the map")
+            return
+        if shown.session:
+            self.app.say(f"{shown.label} is of another session, so its cells cannot be confirmed here")
             return
         fresh = self.confirmed(cell)
         if self.being_confirmed(cell):

@@ -165,10 +165,7 @@ class Table:
         tests = [(self._column(c.column), _test(c)) for c in conditions]
         chosen = [i for i in range(rows) if all(test(column.values[i]) for column, test in tests)]
         if sort is not None:
-            values = self._column(sort).values
-            present = [i for i in chosen if not _missing(values[i])]
-            present.sort(key=lambda i: _sort_key(values[i]), reverse=descending)
-            chosen = present + [i for i in chosen if _missing(values[i])]
+            chosen = _sorted(chosen, self._column(sort).values, descending)
         return chosen
 
     def page(
@@ -278,6 +275,18 @@ def gather(events: Iterable[Event]) -> Tables:
     return tables
 
 
+def choose(
+    rows: Sequence[Mapping[str, Any]],
+    conditions: Sequence[Condition] = (),
+    sort: str | None = None,
+    descending: bool = False,
+) -> list[int]:
+    """``Table.select`` for rows as maps: indices of those that meet all conditions, absent values last."""
+    tests = [(condition.column, _test(condition)) for condition in conditions]
+    found = [i for i, row in enumerate(rows) if all(test(row.get(name)) for name, test in tests)]
+    return found if sort is None else _sorted(found, [row.get(sort) for row in rows], descending)
+
+
 def parse_conditions(text: str) -> list[Condition]:
     """Conditions from text such as ``strength>1 direction=terse text~mutex``; all must hold.
 
@@ -346,6 +355,12 @@ def _value(text: str) -> Any:
         return float(text)
     except ValueError:
         return text
+
+
+def _sorted(chosen: list[int], values: Sequence[Any], descending: bool) -> list[int]:
+    present = [i for i in chosen if not _missing(values[i])]
+    present.sort(key=lambda i: _sort_key(values[i]), reverse=descending)
+    return present + [i for i in chosen if _missing(values[i])]
 
 
 def _missing(value: Any) -> bool:

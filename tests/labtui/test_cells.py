@@ -13,7 +13,6 @@ from labtui.cells import (
     as_table,
     beside,
     board_of,
-    curve_of,
     digits,
     key_of,
     prompts_of,
@@ -21,6 +20,7 @@ from labtui.cells import (
     zone_text,
 )
 from labtui.confirming import confirmation, fresh_prompts
+from labtui.curves import curve_of
 from labtui.sweeps import sweep_jobs
 from labtui_artifacts import library
 from labtui_artifacts.errors import UsageError

@@ -283,7 +283,9 @@ class Keeper:
             committed = list(dict.fromkeys([*job.committed, *cells]))
             broker.log.write("job.sent", job=job.id, kind=job.kind, committed=len(committed))
             self.worker.send(
-                protocol.Run(job.id, job.kind, job.spec, job.priority, committed, job.losses, first)
+                protocol.Run(
+                    job.id, job.kind, job.spec, job.priority, committed, job.losses, first, len(job.committed)
+                )
             )
         self.show_state()
 

@@ -47,7 +47,9 @@ class SweepRecipe:
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         made = self._planned(ctx)
         done = sum(row.cell in ctx.committed for row in made.rows)
-        return {**made.counts, "table": self.table(ctx), "committed": done}
+        before = sum(row.cell in ctx.committed and row.cell not in ctx.own for row in made.rows)
+        new = len(made.rows) - before
+        return {**made.counts, "table": self.table(ctx), "committed": done, "new": new}
 
     def table(self, ctx: JobContext) -> str:
         """The name of the table that the rows go to."""

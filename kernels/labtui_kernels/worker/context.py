@@ -42,6 +42,7 @@ class Context:
         self.store = store
         self.committed = frozenset(run.committed)
         self.first_row = run.first_row
+        self.own = frozenset(run.committed[: run.own])
         self.halvings = halvings
         self._send = send
         self._watch = watch

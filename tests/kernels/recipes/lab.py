@@ -56,6 +56,7 @@ class Context:
         self.job, self.loaded, self.engine, self.store = job, lab.loaded, lab.engine, lab.store
         self.committed = frozenset(committed)
         self.first_row, self.halvings = 0, 0
+        self.own = frozenset[str]()
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.told: list[tuple[float, float, str]] = []
         self.turns: list[KnobTurn] = []
