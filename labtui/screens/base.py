@@ -105,7 +105,7 @@ class BaseScreen(Screen[None]):
     def actions_here(self) -> list[Action]:
         """What can be done at this moment, the most useful first."""
         scopes = [self.SCOPE, *self.focus_scopes()]
-        if "prompt" in scopes:
+        if "prompt" in scopes or "sweeps" in scopes:
             scopes.reverse()
         if self.app.replay is not None:
             scopes.insert(0, "replay")

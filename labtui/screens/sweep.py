@@ -14,18 +14,13 @@ from labtui.actions import bindings
 from labtui.cells import (
     ABSENT,
     LEGEND,
-    Answer,
     Board,
-    answer_of,
-    answers_of,
-    asked_at,
     beside,
     board_of,
     effect_text,
     interval_text,
     key_of,
     less_text,
-    prompts_of,
     row_text,
     scale_of,
     strength_text,
@@ -36,6 +31,7 @@ from labtui.projection import Source
 from labtui.screens.home import ago
 from labtui.screens.sweep_actions import SweepActions
 from labtui.screens.sweep_history import Pin
+from labtui.texts import Answer, answer_of, answers_of, asked_at, prompts_of
 from labtui.widgets.answers import CellAnswers
 from labtui.widgets.chart import Chart
 from labtui.widgets.heatmap import Heatmap
@@ -296,7 +292,7 @@ class Sweep(SweepActions):
 
     def focus_scopes(self) -> list[str]:
         if isinstance(self.focused, SweepList):
-            return ["sweeps", "list"]
+            return ["list", "sweeps"]
         return super().focus_scopes()
 
     # -- what the widgets say -------------------------------------------------------------------------
@@ -330,6 +326,10 @@ class Sweep(SweepActions):
             self.go_to(pin)
             self._project_cell()
 
+    @on(RowTable.Looked)
+    def _rows_looked(self) -> None:
+        self.query_one("#table", Panel).note(self.query_one(RowTable).note, self.filter.text)
+
     @on(Grid.Picked, "#cell-grid")
     def _row_picked(self, message: Grid.Picked) -> None:
         self.picked_row = int(message.key)
@@ -349,6 +349,6 @@ class Sweep(SweepActions):
     def _newline(self) -> None:
         self.query_one("#sweep-prompts", Prompt).insert("\n")
 
-    @on(Input.Submitted)
+    @on(Input.Submitted, "SweepForm Input")
     def _submitted(self) -> None:
         self.focus_next()

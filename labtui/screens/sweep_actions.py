@@ -9,16 +9,11 @@ from typing import TYPE_CHECKING, Any
 from textual.containers import Horizontal
 
 from labtui.app_actions import short_path
-from labtui.cells import (
-    Board,
-    Place,
-    asked_at,
-    key_of,
-    prompts_of,
-)
+from labtui.cells import Board, Place, key_of
 from labtui.confirming import LEAST_FRESH, confirmation, one_cell
 from labtui.exporting import export_problem, export_to
 from labtui.screens.sweep_history import Pin, SweepHistory
+from labtui.texts import asked_at, prompts_of
 from labtui.widgets.dialog import Field, Form, Values
 from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.rowtable import RowTable
@@ -207,6 +202,10 @@ class SweepActions(SweepHistory):
         self.show_lower("table")
         table.turn()
         self.app.say("largest first" if table.descending else "smallest first")
+
+    def action_search_table(self) -> None:
+        self.action_focus_panel("table")
+        self.query_one(RowTable).grid.action_search()
 
     # -- export ---------------------------------------------------------------------------------------
 

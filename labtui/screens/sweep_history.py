@@ -144,6 +144,8 @@ class SweepHistory(SweepPlan):
             entry, reading = self.entry(key), self.reading_of(key)
             if entry is None or reading is None or entry == self.shown or reading.summary.metric != metric:
                 continue
+            if key == self.base:  # less itself nothing is left of it
+                continue
             found.append(Over(entry.label, reading, self._minus(key) if self.base else None))
         return found
 

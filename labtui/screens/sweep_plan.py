@@ -67,7 +67,7 @@ class Counted:
         head = f"{new:,} new of {total} rows, extends {self.extends}" if self.extends else f"{total} rows"
         return Content.assemble(
             (head, "bold $accent"),
-            *([(f"  {self._short_time()}  ", "$lab-dim")] if self.time else []),
+            *([(f"  {self._short_time()} ", "$lab-dim")] if self.time else []),
             f" = {product}",
             f" + controls: {controls}" if controls else "",
             *(
@@ -91,10 +91,12 @@ class Counted:
         sign = "≈" if self.counts.get("measured") == "sweep" else "≤"
         return f"{sign} {ago(self.counts['seconds'])}"
 
-    def cost(self) -> Content:
-        """Below the form: the rows that would run by kind, and how long they take."""
+    def cost(self, *, short: bool = False) -> Content:
+        """Below the form: the rows that would run by kind, and how long they take; ``short`` in a few lines."""
         if self.error:
             return Content.styled(f"! {self.error}", "$error")
+        if short:
+            return self._short_cost()
         by_kind = dict(self.counts.get("new_controls", self.counts.get("controls", {})))
         grid = self.new - sum(by_kind.values())
         parts: list[str | tuple[str, str]] = [("rows that run", "$lab-dim"), f"\n{grid:>7,} of the grid"]
@@ -109,6 +111,30 @@ class Counted:
         if self.missing:
             parts.append((f"\n! no direction {', '.join(self.missing)} here", "bold $warning"))
         return Content.assemble(*parts)
+
+    def _short_cost(self) -> Content:
+        by_kind = dict(self.counts.get("new_controls", self.counts.get("controls", {})))
+        kinds = [f"{self.new - sum(by_kind.values()):,} grid"]
+        kinds += [f"{rows:,} {name}" for name, rows in by_kind.items()]
+        parts: list[str | tuple[str, str]] = [
+            ("runs ", "$lab-dim"),
+            (f"{self.new:,} rows", "bold $accent"),
+            f" = {' + '.join(kinds)}",
+        ]
+        if self.extends:
+            there = self.counts["rows"] - self.new
+            parts.append((f" · {there:,} are in {self.extends} already", "$lab-dim"))
+        parts.append((f" · {self.time or 'no sweep has been timed here yet'}", "$lab-dim"))
+        if self.missing:
+            parts.append((f" ! no direction {', '.join(self.missing)} here", "bold $warning"))
+        return Content.assemble(*parts)
+
+    @property
+    def head(self) -> str:
+        """For the title of the form."""
+        if self.error or not self.counts:
+            return "!" if self.error else ""
+        return f"{self.new:,} new rows, extends {self.extends}" if self.extends else f"{self.new:,} rows"
 
 
 CONTROL_NAMES = {
@@ -149,8 +175,6 @@ class SweepPlan(BaseScreen):
             self._form_job = job.job
             self.form.extends = ""
             self.form.show(job.spec)
-        extends = self.form.extends
-        self.query_one("#form", Panel).note(f"extends {extends}" if extends else "")
         line = self.query_one("#sweep-count", Static)
         if source is None:
             text = "no kernel is attached: 1 goes Home, b there starts the bundled toy"
@@ -162,7 +186,8 @@ class SweepPlan(BaseScreen):
             line.update(Content.styled(text, "$lab-dim"))
             return
         line.update(self.counted.line())
-        self.form.tell(self.counted.cost())
+        self.form.tell(self.counted.cost(short=self.has_class("-short")))
+        self.query_one("#form", Panel).note(self.counted.head)
 
     def _count(self, state: SessionState) -> Counted:
         """The count of the spec in the form: the kernel's once it has answered, until then the one made here."""

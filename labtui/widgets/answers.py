@@ -9,7 +9,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from labtui.cells import Answer
+from labtui.texts import Answer
 from labtui.widgets.arms import mark_words
 from labtui.widgets.growing import GrowingText
 

@@ -9,9 +9,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
-from labtui.cells import zero_rows
+from labtui.texts import zero_rows
 from labtui.widgets.arms import mark_words
 from labtui.widgets.lists import Grid, right
 from labtui_artifacts.errors import UsageError
@@ -83,6 +84,9 @@ class RowGrid(Grid):
 class RowTable(Vertical):
     """The committed rows of a sweep; the last ones are in view until the table is gone to, or sorted."""
 
+    class Looked(Message):
+        """Other rows are in view: what is said of them is to be said anew."""
+
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self._rows: Sequence[dict[str, Any]] = ()
@@ -116,25 +120,25 @@ class RowTable(Vertical):
             follow = not self.grid.has_focus and self.sort is None
             self._rows, self._kept, self._zeros = rows, kept, None
             self._look(at_end=follow)
-        return self._note()
+        return self.note
 
     def narrow(self, text: str) -> None:
         """Keep only rows that meet conditions such as ``words>40 direction=terse``, or in which the text occurs."""
         self._needle = text.strip()
-        self._look(at_end=False)
+        self._look(keep=False)
 
     def next_column(self) -> str:
         """Sort by the next column; after the last, by none. What the rows are sorted by now."""
         there: list[str | None] = [None, *self._columns()]
         at = there.index(self.sort) if self.sort in there else 0
         self.sort = there[(at + 1) % len(there)]
-        self._look(at_end=False)
+        self._look(keep=False)
         return _head(self.sort) if self.sort is not None else "the order in which they were committed"
 
     def turn(self) -> None:
         """The other way round."""
         self.descending = not self.descending
-        self._look(at_end=False)
+        self._look(keep=False)
 
     def zero_of(self, row: int) -> Mapping[str, Any] | None:
         """The unsteered row of the same prompt and seed."""
@@ -161,9 +165,9 @@ class RowTable(Vertical):
 
     # -- filling --------------------------------------------------------------------------------------
 
-    def _look(self, *, at_end: bool) -> None:
-        """Sort and filter anew; the cursor stays on its row where that is still there."""
-        before = self.current
+    def _look(self, *, at_end: bool = False, keep: bool = True) -> None:
+        """Sort and filter anew. The cursor goes to the last row, stays on its own (``keep``), or goes to the first."""
+        before = self.current if keep else None
         self._order, self._problem = self._found()
         place = len(self._order) - 1 if at_end else 0
         if not at_end and before is not None and before in self._order:
@@ -207,19 +211,27 @@ class RowTable(Vertical):
             ],
         )
 
-    def _note(self) -> str:
+    @property
+    def note(self) -> str:
+        """A line about the rows in view."""
         if not self._rows:
             return "empty"
         count, total = len(self._order), len(self._rows)
         last = min(count, self._first + PAGE)
         parts = [f"! {self._problem}"] if self._problem else []
-        parts += [f"{count:,} of {total:,} match"] if count < total else []
-        parts.append(f"{self._first + 1:,}–{last:,} of {count:,}" if count > PAGE else f"{count:,} rows")
+        if count < total:
+            parts.append(f"{count or 'nothing'} of {total:,} matches {self._needle}".rstrip())
+        if count > PAGE or count == total:
+            parts.append(f"{self._first + 1:,}–{last:,} of {count:,}" if count > PAGE else f"{count:,} rows")
         return " · ".join(parts)
 
     @on(Grid.Moved)
+    def _moved(self) -> None:
+        self._read()
+
     def _read(self) -> None:
         """Show the text of the row under the cursor, and that of its zero row."""
+        self.post_message(self.Looked())
         at = self.current
         mine = str(self._rows[at].get("text") or "") if at is not None else ""
         zero = self.zero_of(at) if at is not None else None

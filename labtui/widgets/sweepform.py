@@ -43,6 +43,8 @@ class SweepForm(VerticalScroll):
 
     def typed(self, box: Input | Prompt) -> bool:
         """Whether a box holds what a user wrote, not what was put there; asked once for each change."""
+        if not isinstance(box, Prompt) and box.id not in self._known:
+            return False  # the screen's search line, which is no part of the form
         text, known = (
             (box.text, box.known) if isinstance(box, Prompt) else (box.value, self._known[box.id or ""])
         )

@@ -71,7 +71,8 @@ class Page(msgspec.Struct):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """A filter on one column: ``op`` is one of ``= != < <= > >= ~`` (``~``: contains, case aside)."""
+    """A filter on one column: ``op`` is one of ``= != < <= > >= ~`` (``~``: contains, case aside). Nothing after ``=``
+    stands for values that are absent or empty."""
 
     column: str
     op: str
@@ -398,8 +399,10 @@ def _test(condition: Condition) -> Callable[[Any], bool]:
 
 def _equals(wanted: Any) -> Callable[[Any], bool]:
     def same(value: Any) -> bool:
-        if wanted is None or value is None:
-            return _missing(value) and wanted is None
+        if wanted is None:
+            return _missing(value) or value == ""
+        if value is None:
+            return False
         if isinstance(wanted, bool) or isinstance(value, bool):
             return value is wanted
         return value == wanted or (isinstance(value, str) and value == str(wanted))

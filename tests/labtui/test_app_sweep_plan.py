@@ -50,7 +50,7 @@ async def test_the_kernels_count_and_time_are_shown_and_the_controls_by_kind(mak
     app = make_app(made, first="sweep")
     async with app.run_test(size=(200, 60)) as pilot:
         await settled(pilot)
-        assert line(app).startswith("1,300 rows  ≈ 4 min   = 3 sites × 4 strengths × 20 prompts + controls:")
+        assert line(app).startswith("1,300 rows  ≈ 4 min  = 3 sites × 4 strengths × 20 prompts + controls:")
         assert made.params("plan") == {"spec": specs.to_dict(specs.load(SPEC))}
         told = [" ".join(part.split()) for part in cost(app).splitlines()]
         assert told == [

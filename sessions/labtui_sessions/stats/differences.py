@@ -42,6 +42,8 @@ class Difference:
     here: float | None = None
     there: float | None = None
     """Both effects over these prompts."""
+    bound: str = ""
+    """What cut answers make of the difference: a ``lower`` or ``upper`` bound, ``unclear``, or empty."""
     reason: str = ""
 
 
@@ -64,11 +66,13 @@ def differences(sheet: Sheet, baseline: Sheet, metric: str) -> list[Difference]:
         elif not len(here):
             found.append(Difference(point, reason="no prompt is in both sweeps"))
         else:
-            found.append(_paired(point, mine.gaps[i, here], theirs.gaps[j, there], metric, mine.rate))
+            bound = _bound(mine.bound[i], theirs.bound[j])
+            gaps = mine.gaps[i, here], theirs.gaps[j, there]
+            found.append(_paired(point, *gaps, bound, metric, mine.rate))
     return found
 
 
-def _paired(point: Point, here: Array, there: Array, metric: str, rate: bool) -> Difference:
+def _paired(point: Point, here: Array, there: Array, bound: str, metric: str, rate: bool) -> Difference:
     use = np.isfinite(here) & np.isfinite(there)
     count = int(use.sum())
     if not count:
@@ -81,8 +85,14 @@ def _paired(point: Point, here: Array, there: Array, metric: str, rate: bool) ->
         )
         ends = (float(low[0]), float(high[0]))
     return Difference(
-        point, float(gaps.mean()), *ends, count, float(here[use].mean()), float(there[use].mean())
+        point, float(gaps.mean()), *ends, count, float(here[use].mean()), float(there[use].mean()), bound
     )
+
+
+def _bound(mine: str, theirs: str) -> str:
+    """A lower bound less an upper one is a lower bound, and the other way round; all else is unclear."""
+    turned = {"lower": "upper", "upper": "lower"}.get(theirs, theirs)
+    return mine if not turned or mine == turned else turned if not mine else "unclear"
 
 
 def _common(sheet: Sheet, baseline: Sheet) -> tuple[Array, Array]:
