@@ -294,7 +294,7 @@ def job_line(state: SessionState | None) -> str:
         return ""
     parts = [f"{job.kind} {job.job}", job.status]
     if job.fraction is not None and job.live:
-        parts.append(f"{job.cells}/{job.plan.get('cells')} cells {_meter(job.fraction, 10)}")
+        parts.append(f"{job.cells}/{job.to_run} cells {_meter(job.fraction, 10)}")
     rows = [r for r in state.rows_of(job.job) if r.finished is None] if job.live else []
     if rows:
         speeds = [s for s in (rate(r, state.t) for r in rows) if s]

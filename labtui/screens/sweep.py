@@ -274,20 +274,22 @@ class Sweep(SweepActions):
         panel, plot = self.query_one("#chart", Panel), None
         metric = self.reading.summary.metric if self.reading is not None else self.metric
         missing: list[str] = []
+        base = self.entry(self.base)
         if current is not None:
             site, mark = current
             label = self.shown.label if self.shown is not None and over else "effect"
             plot = curve_of(
                 self.board, site, mark, place=self.place, over=over, less=less, label=label
             )  # fmt: skip
-            missing = [why for one in over if (why := missing_from(one, self.board, site, self.place))]
+            if plot is None and less is not None and base is not None:
+                missing = [f"at {site} there are no two strengths that {base.label} has too"]
+            missing += [why for one in over if (why := missing_from(one, self.board, site, self.place))]
         self.query_one("#sweep-chart", Chart).show(plot)
-        base = self.entry(self.base)
         minus = f" less {base.label}" if base is not None and less is not None else ""
         panel.note(f"effect on {metric}{minus}" if plot is not None else "", " · ".join(missing))
 
     def _project_rows(self) -> None:
-        note = self.query_one(RowTable).show(self.rows, tuple(self.filter.conditions()))
+        note = self.query_one(RowTable).show(self.rows, tuple(self.filter.conditions()), self.filter.group)
         self.query_one("#table", Panel).note(note, self.filter.text)
 
     def focus_scopes(self) -> list[str]:

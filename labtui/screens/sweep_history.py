@@ -84,7 +84,7 @@ class SweepHistory(SweepPlan):
         """Sessions that were opened beside the one in view."""
         self.tables: dict[str, SweepTable] = {}
         self.confirming: JobView | None = None
-        self._less: dict[tuple[int, int], Mapping[Key, Difference]] = {}
+        self._less: dict[tuple[Reading, Reading], Mapping[Key, Difference]] = {}
 
     # -- what is shown --------------------------------------------------------------------------------
 
@@ -127,12 +127,13 @@ class SweepHistory(SweepPlan):
         reading, base = self.reading_of(key), self.reading_of(self.base)
         if reading is None or base is None:
             return None
-        pair = (id(reading), id(base))
+        pair = (reading, base)
         if pair not in self._less:
             from labtui_sessions.stats import differences
 
             found = differences(reading.sheet, base.sheet, reading.summary.metric)
-            self._less = {known: less for known, less in self._less.items() if known[1] == id(base)}
+            now = {table.reading for table in self.tables.values()}
+            self._less = {known: less for known, less in self._less.items() if now >= set(known)}
             self._less[pair] = {key_of(one.point): one for one in found}
         return self._less[pair]
 
@@ -338,6 +339,9 @@ class SweepHistory(SweepPlan):
     def _opened(self, source: Source) -> None:
         state = source.state
         found = len(entries(source))
+        if self.app.source is not None and self.app.source.state.id == state.id:
+            self.app.say("that is the session in view: its sweeps are in the list")
+            return
         if not found:
             self.app.say(f"{state.title or state.id} has no sweeps")
             return

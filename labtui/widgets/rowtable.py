@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
+from labtui.cells import group_of
 from labtui.texts import zero_rows
 from labtui.widgets.arms import mark_words
 from labtui.widgets.lists import Grid, right
@@ -91,7 +92,7 @@ class RowTable(Vertical):
         super().__init__(id=id)
         self._rows: Sequence[dict[str, Any]] = ()
         self._kept: Sequence[Condition] = ()
-        self._needle = self._problem = ""
+        self._needle = self._problem = self._group = ""
         self._order: list[int] = []
         self._first = 0
         self._zeros: Mapping[int, Mapping[str, Any]] | None = None
@@ -114,11 +115,11 @@ class RowTable(Vertical):
         key = self.grid.current
         return int(key) if key is not None and int(key) < len(self._rows) else None
 
-    def show(self, rows: Sequence[dict[str, Any]], kept: Sequence[Condition] = ()) -> str:
-        """Show the rows that meet the conditions ``kept``; a line about them."""
-        if rows is not self._rows or kept != self._kept:
+    def show(self, rows: Sequence[dict[str, Any]], kept: Sequence[Condition] = (), group: str = "") -> str:
+        """Show the rows that meet the conditions ``kept``, on prompts of the class ``group``; a line about them."""
+        if rows is not self._rows or (kept, group) != (self._kept, self._group):
             follow = not self.grid.has_focus and self.sort is None
-            self._rows, self._kept, self._zeros = rows, kept, None
+            self._rows, self._kept, self._group, self._zeros = rows, kept, group, None
             self._look(at_end=follow)
         return self.note
 
@@ -190,6 +191,8 @@ class RowTable(Vertical):
         if unknown:
             problem = f"no column {unknown[0]}"
         found = choose(self._rows, conditions, self.sort, self.descending)
+        if self._group:
+            found = [i for i in found if group_of(self._rows[i]) == self._group]
         return [i for i in found if text in _searched(self._rows[i])] if text else found, problem
 
     def _columns(self) -> list[str]:

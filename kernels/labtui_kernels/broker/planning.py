@@ -47,12 +47,12 @@ class Speed:
 
 
 def _alone(state: SessionState) -> tuple[float, float] | None:
-    """Tokens a second and tokens of the answers that this kernel wrote since its session was opened."""
+    """Tokens a second of the single answers that the session still holds, and how many tokens they have."""
     done = [
         (row.tokens, row.finished - row.started)
         for row in state.rows.values()
-        if row.finished is not None and row.tokens > 1 and state.jobs.get(row.job, None) is not None
-        and state.jobs[row.job].kind == "generate"
+        if row.finished is not None and row.tokens > 1
+        and (job := state.jobs.get(row.job)) is not None and job.kind == "generate"
     ]  # fmt: skip
     tokens, seconds = sum(t for t, _ in done), sum(s for _, s in done)
     return (tokens / seconds, tokens / len(done)) if seconds > 0 else None
