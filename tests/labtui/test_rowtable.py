@@ -72,6 +72,7 @@ async def test_it_is_sorted_by_each_column_in_turn_with_the_column_marked() -> N
         more = [*ROWS, {**ROWS[0], "words": 999}]
         table.show(more)
         assert "401" not in table.note and table.current is not None, "a sorted table does not run to its end"
+        said = ""
         while table.sort is not None:
             said = table.next_column()
         assert said == "the order in which they were committed"
