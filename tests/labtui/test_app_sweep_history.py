@@ -118,7 +118,7 @@ async def test_f_shows_only_a_class_of_prompts_and_the_tables_rows_of_a_control(
 
 async def test_sweeps_of_another_session_lie_beside_and_cannot_be_changed(make_app) -> None:
     other = sweep_stories.second(FakeKernel("old").ready("terse"), "s7", shrink=1.0)
-    other.emit("session.titled", title="last week")
+    other.events[0].data["id"] = SAVED[1].id
     player = Player(Log(other), at=len(other.events))
     lobby = FakeLobby([], SAVED)
     lobby.replays[SAVED[1].id] = player
