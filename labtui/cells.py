@@ -10,17 +10,16 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from labtui.widgets.chart import Plot, Series
 from labtui.widgets.heatmap import NOTHING, Map, Tile
 from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:
     from labtui_sessions.source import Source
-    from labtui_sessions.stats import Cell, Flips, Point, Sheet, Summary, Zone
+    from labtui_sessions.stats import Cell, Difference, Flips, Point, Sheet, Summary, Zone
     from labtui_sessions.tables import Table
 
 PAGE = 1_000
@@ -29,13 +28,15 @@ FIRST_METRIC = "words"
 BOUNDS = {"lower": "≥", "upper": "≤", "unclear": "~"}
 """How an effect is marked that cut answers make a bound."""
 CALLED, COLLAPSED, PINNED = "*", "!", "•"
+ABSENT = "–"
+"""What a tile shows that the baseline has no counterpart of."""
 LEGEND = f"{CALLED} called  {COLLAPSED} collapsed  ≥ bound"
 
 _CHEAP, _REST = 0.05, 4.0
 """Seconds that a reading may take without a rest after it, and how many times as long the rest is."""
 
-Wanted = tuple[int, str, bool]
-"""Rows, metric, and whether the permutation test is run."""
+Wanted = tuple[int, str, bool] | tuple[int, str, bool, str]
+"""Rows, metric, whether the permutation test is run, and the class of the prompts that are looked at."""
 Place = tuple[str, str]
 """A direction, and where along the text it acts: what one map shows."""
 Key = tuple[str, str, str, str]
@@ -78,7 +79,7 @@ class SweepTable:
         self._asked: Wanted | None = None
         self._busy = False
         self._cost = self._ended = 0.0
-        self._flips: dict[tuple[int, str], Flips] = {}
+        self._flips: dict[tuple[int, str, str], Flips] = {}
 
     def due(self, wanted: Wanted) -> bool:
         """Whether :meth:`read` is to be called now: something else is wanted than was read last, nothing is being
@@ -91,9 +92,10 @@ class SweepTable:
         self._asked, self._busy = wanted, True
         return True
 
-    async def read(self, rows: int, metric: str, tested: bool) -> None:
+    async def read(self, rows: int, metric: str, tested: bool, group: str = "") -> None:
         """Bring the first ``rows`` rows here and read ``metric``; the permutation test is run if ``tested``, once
-        for a metric and a number of rows. The statistics are made beside the event loop."""
+        for a metric and a number of rows. ``group`` looks at the prompts of one class only. The statistics are made
+        beside the event loop."""
         began = time.monotonic()
         try:
             found = self.rows[:rows]
@@ -102,31 +104,39 @@ class SweepTable:
                 found.extend(rows_of(page.columns, page.rows, page.reasons))
                 if not page.rows:
                     break
-            reading = await asyncio.to_thread(self._analyse, found, metric, tested)
+            reading = await asyncio.to_thread(self._analyse, found, metric, tested, group)
             self.rows, self.reading = found, reading
         finally:
             self._busy, self._ended = False, time.monotonic()
             self._cost = self._ended - began
 
-    def _analyse(self, rows: Sequence[Mapping[str, Any]], metric: str, tested: bool) -> Reading | None:
+    def _analyse(
+        self, rows: Sequence[Mapping[str, Any]], metric: str, tested: bool, group: str
+    ) -> Reading | None:
         """The statistics of rows; None where they are no sweep's, or no cell of the grid is there yet."""
         from labtui_sessions.stats import Sheet, permute, summarise, zones
 
         try:
-            sheet = Sheet.from_rows(rows, self.name)
+            of_group = [row for row in rows if group_of(row) == group] if group else rows
+            sheet = Sheet.from_rows(of_group, self.name)
         except UsageError:
             return None
         metrics = sheet.metrics()
         if not metrics or not any(not point.control for point in sheet.points):
             return None
         shown = chosen(metrics, metric)
-        key = (len(rows), shown)
+        key = (len(rows), shown, group)
         if tested and key not in self._flips:
             self._flips = {known: flips for known, flips in self._flips.items() if known[0] == len(rows)}
             self._flips[key] = permute(sheet, shown)
         flips = self._flips.get(key) if tested else None
         summary = summarise(sheet, shown, flips=flips, run_test=False)
         return Reading(sheet, summary, tuple(zones(sheet, shown)), tuple(metrics))
+
+
+def group_of(row: Mapping[str, Any]) -> str:
+    """The class of a row's prompt: ``code``; the bundled set that it is of where that has no classes; else empty."""
+    return str(row.get("prompt_class") or row.get("prompt_set") or "")
 
 
 def chosen(metrics: Sequence[str], wanted: str) -> str:
@@ -235,8 +245,13 @@ class Board:
         return next((heads for heads, cell in self.cells.items() if key_of(cell.point) == key), None)
 
 
-def board_of(reading: Reading, place: Place, pinned: Iterable[Key] = ()) -> Board:
-    """Sites by strengths, effects as digits."""
+def board_of(
+    reading: Reading,
+    place: Place,
+    pinned: Iterable[Key] = (),
+    less: Mapping[Key, Difference] | None = None,
+) -> Board:
+    """Sites by strengths, effects as digits; with ``less``, what is left of them less a baseline's."""
     cells = reading.cells(place)
     if not cells:
         return Board()
@@ -245,15 +260,26 @@ def board_of(reading: Reading, place: Place, pinned: Iterable[Key] = ()) -> Boar
     by_heads = {(cell.point.site, scale.label(cell)): cell for cell in cells}
     rows = sorted({cell.point.site for cell in cells}, key=natural)
     heads = sorted(columns, key=lambda label: columns[label])
-    largest = max((abs(cell.effect) for cell in cells if cell.effect is not None), default=0.0) or 1.0
-    tiles = tuple(tuple(_tile(by_heads.get((row, head)), largest, held) for head in heads) for row in rows)
+    shown = cells if less is None else [less[key] for cell in cells if (key := key_of(cell.point)) in less]
+    largest = max((abs(one.effect) for one in shown if one.effect is not None), default=0.0) or 1.0
+    tiles = tuple(
+        tuple(_tile(by_heads.get((row, head)), largest, held, less) for head in heads) for row in rows
+    )
     corner = "site" if scale.unit == "%" else f"site, {scale.unit}"
     return Board(Map(tuple(rows), tuple(heads), tiles, corner), by_heads, scale)
 
 
-def _tile(cell: Cell | None, largest: float, held: set[Key]) -> Tile | None:
+def _tile(
+    cell: Cell | None, largest: float, held: set[Key], less: Mapping[Key, Difference] | None = None
+) -> Tile | None:
     if cell is None:
         return None
+    if less is not None:
+        left = less.get(key_of(cell.point))
+        mark = PINNED if key_of(cell.point) in held else ""
+        if left is None or left.effect is None:
+            return Tile(ABSENT, 0.0, mark)
+        return Tile(BOUNDS.get(left.bound, "") + digits(left.effect), left.effect / largest, mark)
     marks = CALLED if cell.verdict == "called" else ""
     marks += COLLAPSED if cell.collapsed else ""
     marks += PINNED if key_of(cell.point) in held else ""
@@ -277,33 +303,7 @@ def digits(value: float) -> str:
     return f"{lead // 10 if abs(lead) == 10 else lead:+d}e{power + (abs(lead) == 10)}"
 
 
-# -- curves -------------------------------------------------------------------------------------------
-
-
-def curve_of(board: Board, site: str, mark: str | None = None) -> Plot | None:
-    """The effect over strength at a site, the ends of its 95% interval, and the null's bound on both sides;
-    ``mark`` is the column under the cursor. None without two strengths."""
-    line = {board.scale.value(c): c for (row, _), c in board.cells.items() if row == site}
-    cells = [(x, line[x]) for x in sorted(line) if line[x].effect is not None]
-    if len(cells) < 2:
-        return None
-
-    def points(get: Callable[[Cell], float | None]) -> tuple[tuple[float, float], ...]:
-        return tuple((x, y) for x, cell in cells if (y := get(cell)) is not None)
-
-    def below(cell: Cell) -> float | None:
-        return None if cell.null_bound is None else -cell.null_bound
-
-    series = (
-        Series("95% interval", points(lambda cell: cell.high), "▲", "$lab-dim"),
-        Series("", points(lambda cell: cell.low), "▼", "$lab-dim"),
-        Series("null's 95%", points(lambda cell: cell.null_bound), "×", "$lab-second"),
-        Series("", points(below), "×", "$lab-second"),
-        Series(f"effect at {site}", points(lambda cell: cell.effect), "●", "$accent"),
-    )
-    at = board.cells.get((site, mark or ""))
-    unit = "strength %" if board.scale.unit == "%" else f"strength {board.scale.unit}"
-    return Plot(series, unit, mark_x=board.scale.value(at) if at is not None else None)
+# -- zones -------------------------------------------------------------------------------------------
 
 
 def zone_text(reading: Reading, cell: Cell) -> str:
@@ -320,57 +320,6 @@ def zone_text(reading: Reading, cell: Cell) -> str:
     parts += [f"collapse from α {zone.collapse:.3g}"] if zone.collapse is not None else []
     parts += ["not monotone"] if parts and not zone.monotone else []
     return " · ".join(parts)
-
-
-# -- texts --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A steered answer and the unsteered one of the same prompt and seed (None: not there, or not yet)."""
-
-    seed: int
-    text: str
-    finish: str
-    value: Any
-    zero_text: str | None
-    zero_finish: str
-    zero_value: Any
-
-
-def prompts_of(reading: Reading, cell: Cell) -> list[int]:
-    """Numbers of the prompts that a cell has rows of."""
-    sheet = reading.sheet
-    there = sheet.prompt[sheet.cell == sheet.points.index(cell.point)]
-    return list(dict.fromkeys(there.tolist()))
-
-
-def answers_of(reading: Reading, cell: Cell, prompt: int) -> list[Answer]:
-    """A cell's answers to a prompt, one a seed."""
-    sheet, metric = reading.sheet, reading.summary.metric
-    columns = sheet.columns
-    mine = (sheet.cell == sheet.points.index(cell.point)) & (sheet.prompt == prompt)
-
-    def get(name: str, row: int | None) -> Any:
-        return columns[name][row] if row is not None and name in columns else None
-
-    found = []
-    for row in mine.nonzero()[0].tolist():
-        zeros = (sheet.zero & (sheet.pair == sheet.pair[row])).nonzero()[0].tolist()
-        zero = zeros[0] if zeros else None
-        seed = get("seed", row)
-        found.append(
-            Answer(
-                seed if isinstance(seed, int) else 0,
-                str(get("text", row) or ""),
-                str(get("finish", row) or ""),
-                get(metric, row),
-                None if zero is None else str(get("text", zero) or ""),
-                str(get("finish", zero) or ""),
-                get(metric, zero),
-            )
-        )
-    return found
 
 
 def written_strength(reading: Reading, cell: Cell) -> str | float:
@@ -392,6 +341,25 @@ def effect_text(cell: Cell) -> str:
 def interval_text(cell: Cell) -> str:
     """``[low, high]``; empty where there is none."""
     return "" if cell.low is None or cell.high is None else f"[{cell.low:+.3g}, {cell.high:+.3g}]"
+
+
+def less_text(one: Difference | None, base: str) -> str:
+    """What is left of a cell less the baseline's, or why nothing is said of it."""
+    if one is None or one.effect is None:
+        return f"less {base}: absent, {one.reason if one is not None else 'not read yet'}"
+    ends = "" if one.low is None or one.high is None else f" [{one.low:+.3g}, {one.high:+.3g}]"
+    shared = f"{one.prompts} shared prompt{'s' if one.prompts > 1 else ''}"
+    return (
+        f"less {base}: {one.effect:+.3g}{ends} over {shared} ({one.here:+.3g} here, {one.there:+.3g} there)"
+    )
+
+
+def row_text(row: Mapping[str, Any]) -> str:
+    """Where a row of the table stands: site, strength, and its direction where that is a control's."""
+    percent = row.get("strength_pct")
+    parts = [str(row.get("site") or ""), f"{percent:.3g}%" if isinstance(percent, float | int) else ""]
+    parts += [str(row.get("control") or ""), str(row.get("direction") or "") if row.get("control") else ""]
+    return " ".join(part for part in parts if part)
 
 
 def beside(reading: Reading, cell: Cell) -> list[str]:

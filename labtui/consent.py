@@ -20,8 +20,8 @@ def size(counts: Mapping[str, Any]) -> str:
     """How much a plan is: rows, tokens, and the time they take at the measured speed, where there is one."""
     text = f"{counts['rows']:,} rows, at most {counts['tokens']:,} tokens"
     if "seconds" in counts:
-        pace = counts["tokens_per_second"]
-        text += f" (up to {output.duration(counts['seconds'])} at the {pace:.0f} tokens/s of the last sweep)"
+        by = "at the speed of the last sweep" if counts.get("measured") == "sweep" else "or less"
+        text += f" (about {output.duration(counts['seconds'])}, {by})"
     return text
 
 

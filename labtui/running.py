@@ -122,8 +122,8 @@ class Run:
         told = lab.telemetry.get("progress") or {}
         if told.get("job") == self.outcome.job:
             on_progress(told.get("done", 0), told.get("total", 0), told.get("text", ""))
-        elif view is not None and isinstance(view.plan.get("cells"), int):
-            on_progress(view.cells, view.plan["cells"], "cells")
+        elif view is not None and view.to_run is not None:
+            on_progress(view.cells, view.to_run, "cells")
         elif view is not None:
             on_progress(0, 0, view.status)
 

@@ -140,6 +140,18 @@ def prompt_set(name: str) -> PromptSet:
     )
 
 
+@cache
+def prompt_origins() -> dict[str, tuple[str, str]]:
+    """For each bundled prompt, by its text, the set and the class that it is of (empty: a set without classes)."""
+    found: dict[str, tuple[str, str]] = {}
+    for name in prompt_sets():
+        known = prompt_set(name)
+        classes = known.classes or ("",) * len(known.prompts)
+        for text, group in zip(known.prompts, classes, strict=True):
+            found.setdefault(text, (name, group))
+    return found
+
+
 def names(folder: str) -> list[str]:
     """The names of ``lenses``, ``tokens`` or ``choices``: the bundled files of that folder, and the user's."""
     return sorted({path.stem for root in _roots(folder) for path in root.glob("*.toml")})

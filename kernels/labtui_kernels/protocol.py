@@ -161,10 +161,10 @@ class Load(Message, tag="load"):
 class Run(Message, tag="run"):
     """Start a job, or go on with one.
 
-    ``committed`` are the cells that its journal, and the table that it extends, already hold; ``first_row`` is
-    the number of its first row in that table. ``known`` says what the rows of those cells measured, by cell, to
-    the kinds of job that go on from it. ``made_with`` are the digests of the directions that the job's own
-    cells were made with.
+    ``committed`` are the cells that its journal, and the table that it extends, already hold, the first ``own``
+    of them its journal; ``first_row`` is the number of its first row in that table. ``known`` says what the rows of
+    those cells measured, by cell, to the kinds of job that go on from it. ``made_with`` are the digests of the
+    directions that the job's own cells were made with.
     """
 
     job: str
@@ -176,6 +176,7 @@ class Run(Message, tag="run"):
     losses: int = 0
     first_row: int = 0
     made_with: dict[str, str] = {}
+    own: int = 0
 
 
 class Control(Message, tag="control"):

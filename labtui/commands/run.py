@@ -172,7 +172,7 @@ async def _show(lab: AsyncLab, outcome: Outcome) -> None:
             output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
             continue
         rows = [table.row(i) for i in range(min(table.rows, MAX_SHOWN))]
-        output.table(rows, list(table.columns))
+        output.table(rows, [name for name in table.columns if not name.startswith("prompt_")])
         if table.rows > MAX_SHOWN:
             output.note(f"{MAX_SHOWN} of {table.rows} rows: `labtui session export` writes them all")
     if tables:

@@ -105,7 +105,7 @@ class BaseScreen(Screen[None]):
     def actions_here(self) -> list[Action]:
         """What can be done at this moment, the most useful first."""
         scopes = [self.SCOPE, *self.focus_scopes()]
-        if "prompt" in scopes:
+        if "prompt" in scopes or "sweeps" in scopes:
             scopes.reverse()
         if self.app.replay is not None:
             scopes.insert(0, "replay")
@@ -294,7 +294,7 @@ def job_line(state: SessionState | None) -> str:
         return ""
     parts = [f"{job.kind} {job.job}", job.status]
     if job.fraction is not None and job.live:
-        parts.append(f"{job.cells}/{job.plan.get('cells')} cells {_meter(job.fraction, 10)}")
+        parts.append(f"{job.cells}/{job.to_run} cells {_meter(job.fraction, 10)}")
     rows = [r for r in state.rows_of(job.job) if r.finished is None] if job.live else []
     if rows:
         speeds = [s for s in (rate(r, state.t) for r in rows) if s]

@@ -11,9 +11,9 @@ from textual.containers import Container
 from labtui.app_actions import short_path
 from labtui.cells import as_table
 from labtui.diagnoses import CURVES, TABLES, Parts, jobs_of, planned, spec_for, tabbed, table_of
+from labtui.exporting import KINDS, export_problem
 from labtui.projection import shape_of
 from labtui.screens.base import BaseScreen
-from labtui.screens.sweep_actions import KINDS, export_problem
 from labtui.widgets.dialog import Field, Form, Values
 from labtui.widgets.lists import Grid
 from labtui_artifacts.errors import LabError, UsageError

@@ -260,7 +260,7 @@ def about(state: SessionState | None) -> Content:
 
 
 def _job(job: JobView) -> tuple[Any, ...]:
-    cells = f"{job.cells}/{job.plan.get('cells')}" if job.plan.get("cells") else ""
+    cells = f"{job.cells}/{job.to_run}" if job.to_run else ""
     audit = "" if job.audit is None else "clean" if job.audit.get("ok") else "! not clean"
     return (
         MARKS.get(job.status, " "),

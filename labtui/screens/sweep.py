@@ -11,65 +11,40 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from labtui.actions import bindings
-from labtui.calibrating import sweep_spec
 from labtui.cells import (
+    ABSENT,
     LEGEND,
-    Answer,
     Board,
-    SweepTable,
-    answers_of,
     beside,
     board_of,
-    curve_of,
     effect_text,
     interval_text,
-    prompts_of,
+    key_of,
+    less_text,
+    row_text,
+    scale_of,
     strength_text,
     zone_text,
 )
-from labtui.projection import Source, shape_of
+from labtui.curves import curve_of, missing_from
+from labtui.projection import Source
 from labtui.screens.home import ago
-from labtui.screens.sweep_actions import SweepActions, sweep_jobs, table_of
-from labtui.widgets.arms import mark_words
+from labtui.screens.sweep_actions import SweepActions
+from labtui.screens.sweep_history import Pin
+from labtui.texts import Answer, answer_of, answers_of, asked_at, prompts_of
+from labtui.widgets.answers import CellAnswers
 from labtui.widgets.chart import Chart
-from labtui.widgets.growing import GrowingText
 from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.lists import Grid, right
 from labtui.widgets.panel import Panel
 from labtui.widgets.prompt import Prompt
+from labtui.widgets.rowtable import RowTable
 from labtui.widgets.sweepform import SweepForm
-from labtui_artifacts.errors import LabError
-from labtui_kernels import specs
-from labtui_kernels.specs.plan import count
+from labtui.widgets.sweeplist import SweepList
 
 if TYPE_CHECKING:
-    from labtui.cells import Key
-    from labtui_sessions.fields import JobView
     from labtui_sessions.state import SessionState
     from labtui_sessions.stats import Cell
-
-COLUMNS = {
-    "site": "site",
-    "strength": "strength",
-    "strength_pct": "%",
-    "words": "words",
-    "tokens": "tokens",
-    "perplexity": "perplexity",
-    "kl": "kl",
-    "distinct-2": "distinct-2",
-    "coherent": "coherent",
-    "finish": "finish",
-    "control": "control",
-    "direction": "direction",
-    "where": "where",
-    "prompt": "prompt",
-}
-"""Columns of the table and how they are headed; ``text`` is read in the line below it."""
-
-MOST = 500
-"""Most rows shown in the table, the last ones; map, chart and numbers are always of all rows."""
-
-ENDS = {"stop": "ended", "length": "cut by the limit", "cancelled": "broken off"}
 
 
 class Sweep(SweepActions):
@@ -80,9 +55,7 @@ class Sweep(SweepActions):
 
     def __init__(self) -> None:
         super().__init__()
-        self._form_job = ""
         self._drawn: object = None
-        self._listed: object = None
         self._told: object = None
 
     def body(self) -> ComposeResult:
@@ -107,82 +80,38 @@ class Sweep(SweepActions):
 
     def _lower(self) -> ComposeResult:
         with Vertical(id="sweep-lower"):
-            with Panel(title="Texts", key="x", id="texts", classes="lower"):
-                yield Static("", id="sweep-asked", markup=False)
-                with Horizontal(id="answers"):
-                    for side in ("steered", "zero"):
-                        with Vertical(classes="answer"):
-                            yield Static("", id=f"{side}-head", markup=False)
-                            yield GrowingText(id=f"{side}-answer", follow=False)
+            yield Panel(CellAnswers(id="cell-answers"), title="Texts", key="x", id="texts", classes="lower")
             yield Panel(Grid(id="pin-grid"), title="Pinned", key="o", id="pins", classes="lower")
-            yield Panel(
-                Grid(id="cell-grid"),
-                Static("", id="cell-text", markup=False),
-                title="Table",
-                key="t",
-                id="table",
-                classes="lower",
-            )
+            yield Panel(RowTable(id="row-table"), title="Table", key="t", id="table", classes="lower")
+            yield Panel(SweepList(id="sweep-list"), title="Sweeps", key="H", id="history", classes="lower")
 
     # -- projection -----------------------------------------------------------------------------------
 
     def project(self, source: Source | None, charts: bool) -> None:
-        state = source.state if source is not None else None
-        job, again = sweep_jobs(state) if state is not None else (None, None)
-        if job is not None and job.spec and (job.job != self._form_job) and not self.touched:
-            self._form_job = job.job
-            self.query_one(SweepForm).show(sweep_spec(job.spec))
-        self._project_count(state, source)
-        self._project_progress(state, job, again)
-        self.table = self._follow(self.table, source, job)
-        self.again = self._follow(self.again, source, again)
-        self.confirming = again if again is not None and again.live else None
+        self.follow(source)
+        shown = self.shown
+        self.project_form(source, shown.job if shown is not None else None)
+        self._project_progress(source.state if source is not None else None)
         self._project_board()
         self._project_cell()
-        self._project_table()
+        self._project_rows()
+        self.project_history()
         if charts or self.query_one("#sweep-chart", Chart).plot is None:
             self._project_chart()
 
-    def _project_count(self, state: SessionState | None, source: Source | None) -> None:
-        line = self.query_one("#sweep-count", Static)
-        if source is None:
-            line.update(
-                Content.styled(
-                    "no kernel is attached: 1 goes Home, b there starts the bundled toy", "$warning"
-                )
-            )
-            return
-        line.update(self.planned(state))
-
-    def planned(self, state: SessionState | None) -> Content:
-        """How much the spec in the form is, or what is wrong with it."""
-        shape = shape_of(state) if state is not None else None
-        if shape is None:
-            return Content.styled("the model is still loading; rows are counted when it is there", "$lab-dim")
-        try:
-            counts = count(specs.load(self.copy_spec()), shape)
-        except LabError as error:
-            return Content.styled(f"! {error}", "$error")
-        controls = ", ".join(f"{n} {name}" for name, n in counts.get("controls", {}).items())
-        return Content.assemble(
-            (f"{counts['rows']:,} rows", "bold $accent"),
-            f" = {counts['sites']} sites × {counts['strengths']} strengths × {counts['prompts']} prompts"
-            + (f" × {counts['directions']} directions" if counts["directions"] > 1 else "")
-            + (f" + controls: {controls}" if controls else ""),
-        )
-
-    def _project_progress(
-        self, state: SessionState | None, job: JobView | None, again: JobView | None
-    ) -> None:
-        line = self.query_one("#sweep-progress", Static)
-        if state is None or job is None:
+    def _project_progress(self, state: SessionState | None) -> None:
+        line, shown, again = self.query_one("#sweep-progress", Static), self.shown, self.confirming
+        job = shown.job if shown is not None else None
+        if state is None or shown is None or job is None:
             line.update(Content.styled("no sweep has been run in this session yet", "$lab-dim"))
             return
-        total = job.plan.get("cells") or 0
+        total = job.to_run or 0
         share = job.fraction or 0.0
-        wide = max(10, min(40, self.size.width - 50))
+        wide = max(10, min(40, self.size.width - 50 - len(shown.label)))
         full = round(share * wide)
+        named = len(self.entries) > 1
         parts: list[str | tuple[str, str]] = [
+            *([(f"{shown.label}  ", "bold")] if named else []),
             ("█" * full, "$accent"),
             ("░" * (wide - full), "$lab-line"),
             f" {job.cells}/{total} cells  ",
@@ -198,42 +127,32 @@ class Sweep(SweepActions):
             parts.append((f"  {job.error}", "$error"))
         if job.audit is not None and not job.audit.get("ok", True):
             parts.append((f"  ! audit: {job.audit.get('detail', 'not clean')}", "bold $error"))
-        if again is not None and again.live:
+        if again is not None:
             parts.append((f"  confirming {again.cells}/{again.plan.get('cells') or '?'}", "$accent"))
         line.update(Content.assemble(*parts))
 
-    def _follow(
-        self, table: SweepTable | None, source: Source | None, job: JobView | None
-    ) -> SweepTable | None:
-        """The table of a job, read anew when it has grown, or shrunk as in a replay; one reading at a time."""
-        name = table_of(job) if job is not None else ""
-        view = source.state.tables.get(name) if source is not None else None
-        if source is None or job is None or view is None:
-            return None
-        if table is None or table.source is not source or table.name != name:
-            table = SweepTable(source, name)
-        followed, wanted = table, (view.rows, self.metric, not job.live)
-        if followed.due(wanted):
-            self.app.do(lambda: followed.read(*wanted), lambda _: self.app.pump.changed(), group="table")
-        return followed
-
     def _project_board(self) -> None:
-        reading = self.reading
-        places = reading.places if reading is not None else []
+        reading, less = self.reading, self.less
+        places = self.places
         if self.place not in places:
             self.place = places[0] if places else None
-        pins = tuple(self.pins)
-        key = (reading, self.place, pins)
+        entry = self.shown.key if self.shown is not None else ""
+        pins = tuple(pin.cell for pin in self.pins if pin.entry == entry)
+        key = (reading, self.place, pins, less)
         if key != self._drawn:
             self._drawn = key
-            self.board = board_of(reading, self.place, pins) if reading and self.place else Board()
+            self.board = board_of(reading, self.place, pins, less) if reading and self.place else Board()
         self.query_one(Heatmap).show(self.board.map)
         panel = self.query_one("#map", Panel)
         if reading is None or self.place is None:
-            panel.note("empty")
+            panel.note("the filter leaves nothing" if reading is not None else "empty")
             return
         where = "" if self.place[1] == "all" else f" on {self.place[1]}"
-        panel.note(LEGEND, f"{self.place[0]}{where}: effect on {reading.summary.metric}")
+        base = self.entry(self.base)
+        minus = f" less {base.label}" if base is not None and less is not None else ""
+        only = f", {self.filter.group} prompts only" if self.filter.group else ""
+        legend = LEGEND if less is None else f"{ABSENT} no counterpart"
+        panel.note(legend, f"{self.place[0]}{where}: effect on {reading.summary.metric}{minus}{only}")
 
     # -- the cell under the cursor --------------------------------------------------------------------
 
@@ -241,7 +160,9 @@ class Sweep(SweepActions):
         reading, cell = self.reading, self.cell
         again = self.again.reading if self.again is not None else None
         busy = self.confirming.cells if self.confirming is not None else None
-        told = (reading, cell, again, busy, self.asked_prompt, tuple(self.pins))
+        pinned = tuple((pin, self.reading_of(pin.entry)) for pin in self.pins)
+        texts = (self.asked_prompt, self.picked_row)
+        told = (reading, cell, again, busy, texts, pinned, self.base, self.reading_of(self.base))
         if told == self._told:
             return
         self._told = told
@@ -256,6 +177,9 @@ class Sweep(SweepActions):
         """The cell's sentence, its confirmation's, and what stands beside it."""
         reading = self.reading
         parts: list[str | tuple[str, str]] = [(f"{cell.point.site} {strength_text(cell.point)}: ", "bold")]
+        base = self.entry(self.base)
+        if self.less is not None and base is not None:
+            parts += [(f"{less_text(self.less.get(key_of(cell.point)), base.label)}\n", "bold $accent")]
         fresh = self.confirmed(cell)
         if (
             fresh is not None
@@ -285,45 +209,58 @@ class Sweep(SweepActions):
     def _project_answers(self, cell: Cell | None) -> None:
         """The cell's answers to one prompt, and beside them the zero row's."""
         reading = self.reading
+        panel = self.query_one("#texts", Panel)
+        metric = reading.summary.metric if reading is not None else self.metric
+        if self.picked_row is not None and self.picked_row < len(self.rows):
+            row = self.rows[self.picked_row]
+            answer = answer_of(row, self.query_one(RowTable).zero_of(self.picked_row), metric)
+            panel.note(f"row {self.picked_row + 1}", row_text(row))
+            self.query_one(CellAnswers).show(str(row.get("prompt") or ""), [answer], metric)
+            return
         prompts = prompts_of(reading, cell) if reading is not None and cell is not None else []
         answers: list[Answer] = []
         asked = note = ""
         if reading is not None and cell is not None and prompts:
-            texts = [reading.sheet.prompts[number] for number in prompts]
-            at = texts.index(self.asked_prompt) if self.asked_prompt in texts else 0
-            asked, note = texts[at], f"prompt {at + 1} of {len(texts)}"
+            at = asked_at(reading, prompts, self.asked_prompt)
+            asked, note = reading.sheet.prompts[prompts[at]], f"prompt {at + 1} of {len(prompts)}"
             answers = answers_of(reading, cell, prompts[at])
-        self.query_one("#sweep-asked", Static).update(Content.styled(asked.replace("\n", " "), "bold"))
-        panel = self.query_one("#texts", Panel)
         panel.note(note, f"{cell.point.site} {strength_text(cell.point)}" if cell is not None else "")
-        metric = reading.summary.metric if reading is not None else ""
-        heads, sides = _sides(answers, metric)
-        for side in ("steered", "zero"):
-            self.query_one(f"#{side}-head", Static).update(Content.styled(heads[side], "$lab-dim"))
-            self.query_one(f"#{side}-answer", GrowingText).show(sides[side])
+        self.query_one(CellAnswers).show(asked, answers, metric)
 
     def _project_pins(self) -> None:
-        several = len(self.reading.places) > 1 if self.reading is not None else False
+        readings = [self.reading_of(pin.entry) for pin in self.pins]
+        several = any(len(reading.places) > 1 for reading in readings if reading is not None)
+        others = len({pin.entry for pin in self.pins} | {self.shown.key if self.shown else ""}) > 1
         metric = self.reading.summary.metric if self.reading is not None else self.metric
         heads = ["site", "strength", metric, "95% interval", "null", "p", "verdict", "fresh"]
-        rows = [(repr(key), self._pin(key)) for key in self.pins]
-        if several:
-            heads = ["direction", "where", *heads]
-            rows = [
-                (name, (key[0], key[2], *cells)) for (name, cells), key in zip(rows, self.pins, strict=True)
-            ]
+        heads = [*(["sweep"] if others else []), *(["direction", "where"] if several else []), *heads]
+        rows = []
+        for pin in self.pins:
+            entry = self.entry(pin.entry)
+            before = [entry.label if entry is not None else "not open"] if others else []
+            before += [pin.cell[0], pin.cell[2]] if several else []
+            rows.append((repr(pin), (*before, *self._pin(pin))))
         self.query_one("#pin-grid", Grid).show(heads, rows)
         self.query_one("#pins", Panel).note(f"{len(rows)}" if rows else "space on the map pins a cell")
 
-    def _pin(self, key: Key) -> tuple[Any, ...]:
+    def _pin(self, pin: Pin) -> tuple[Any, ...]:
         """A pinned cell's numbers."""
-        cell = self.reading.find(key) if self.reading is not None else None
-        if cell is None:
-            return (key[1], f"α {float(key[3]):.3g}", *(right("·") for _ in range(4)), "not there", "")
-        fresh = self.confirmed(cell)
+        reading = self.reading_of(pin.entry)
+        cell = reading.find(pin.cell) if reading is not None else None
+        if cell is None or reading is None:
+            return (
+                pin.cell[1],
+                f"α {float(pin.cell[3]):.3g}",
+                *(right("·") for _ in range(4)),
+                "not there",
+                "",
+            )
+        here = self.shown is not None and pin.entry == self.shown.key
+        fresh = self.confirmed(cell) if here else None
+        scale = scale_of(reading.cells((pin.cell[0], pin.cell[2])))
         return (
             cell.point.site,
-            right(self.board.scale.label(cell)),
+            right(scale.label(cell)),
             right(effect_text(cell)),
             right(interval_text(cell)),
             right(f"±{cell.null_bound:.3g}" if cell.null_bound is not None else ""),
@@ -333,44 +270,38 @@ class Sweep(SweepActions):
         )
 
     def _project_chart(self) -> None:
-        current = self.query_one(Heatmap).current
-        plot = curve_of(self.board, *current) if current is not None else None
-        self.query_one("#sweep-chart", Chart).show(plot)
+        current, over, less = self.query_one(Heatmap).current, self.overs(), self.less
+        panel, plot = self.query_one("#chart", Panel), None
         metric = self.reading.summary.metric if self.reading is not None else self.metric
-        self.query_one("#chart", Panel).note(f"effect on {metric}" if plot is not None else "")
+        missing: list[str] = []
+        base = self.entry(self.base)
+        if current is not None:
+            site, mark = current
+            label = self.shown.label if self.shown is not None and over else "effect"
+            plot = curve_of(
+                self.board, site, mark, place=self.place, over=over, less=less, label=label
+            )  # fmt: skip
+            if plot is None and less is not None and base is not None:
+                missing = [f"at {site} there are no two strengths that {base.label} has too"]
+            missing += [why for one in over if (why := missing_from(one, self.board, site, self.place))]
+        self.query_one("#sweep-chart", Chart).show(plot)
+        minus = f" less {base.label}" if base is not None and less is not None else ""
+        panel.note(f"effect on {metric}{minus}" if plot is not None else "", " · ".join(missing))
 
-    # -- table ----------------------------------------------------------------------------------------
+    def _project_rows(self) -> None:
+        note = self.query_one(RowTable).show(self.rows, tuple(self.filter.conditions()), self.filter.group)
+        self.query_one("#table", Panel).note(note, self.filter.text)
 
-    def _project_table(self) -> None:
-        rows = self.table.rows if self.table is not None else []
-        if rows is self._listed:
-            return
-        self._listed = rows
-        grid = self.query_one("#cell-grid", Grid)
-        first = max(0, len(rows) - MOST)
-        shown = rows[first:]
-        columns = [c for c in COLUMNS if any(r.get(c) not in (None, "") for r in shown)] or list(COLUMNS)[:5]
-        follow = not grid.has_focus
-        changed = grid.show(
-            [COLUMNS[c] for c in columns],
-            [(str(first + i), tuple(_cell(c, r.get(c), r) for c in columns)) for i, r in enumerate(shown)],
-        )
-        if changed and follow and rows:
-            grid.move_cursor(row=len(shown) - 1, animate=False)
-        note = f"the last {MOST} of {len(rows):,} rows" if first else f"{len(rows)} rows"
-        self.query_one("#table", Panel).note(note if rows else "empty")
-        self._project_text()
-
-    def _project_text(self) -> None:
-        key = self.query_one("#cell-grid", Grid).current
-        rows = self.table.rows if self.table is not None else []
-        text = str(rows[int(key)].get("text") or "") if key is not None and int(key) < len(rows) else ""
-        self.query_one("#cell-text", Static).update(text.replace("\n", " ⏎ "))
+    def focus_scopes(self) -> list[str]:
+        if isinstance(self.focused, SweepList):
+            return ["list", "sweeps"]
+        return super().focus_scopes()
 
     # -- what the widgets say -------------------------------------------------------------------------
 
     @on(Heatmap.Moved)
     def _cell_moved(self) -> None:
+        self.picked_row = None
         self._project_cell()
         if self.app.frozen:
             self._project_chart()
@@ -379,6 +310,7 @@ class Sweep(SweepActions):
 
     @on(Heatmap.Picked)
     def _cell_picked(self) -> None:
+        self.picked_row = None
         self.show_lower("texts")
         self._project_cell()
 
@@ -390,14 +322,21 @@ class Sweep(SweepActions):
 
     @on(Grid.Picked, "#pin-grid")
     def _pin_picked(self, message: Grid.Picked) -> None:
-        key = next((key for key in self.pins if repr(key) == message.key), None)
-        if key is not None:
-            self.go_to(key)
+        pin = next((pin for pin in self.pins if repr(pin) == message.key), None)
+        if pin is not None:
+            self.picked_row = None
+            self.go_to(pin)
             self._project_cell()
 
-    @on(Grid.Moved, "#cell-grid")
-    def _moved(self) -> None:
-        self._project_text()
+    @on(RowTable.Looked)
+    def _rows_looked(self) -> None:
+        self.query_one("#table", Panel).note(self.query_one(RowTable).note, self.filter.text)
+
+    @on(Grid.Picked, "#cell-grid")
+    def _row_picked(self, message: Grid.Picked) -> None:
+        self.picked_row = int(message.key)
+        self.show_lower("texts")
+        self._project_cell()
 
     @on(Input.Changed)
     @on(Prompt.Changed)
@@ -412,48 +351,6 @@ class Sweep(SweepActions):
     def _newline(self) -> None:
         self.query_one("#sweep-prompts", Prompt).insert("\n")
 
-    @on(Input.Submitted)
+    @on(Input.Submitted, "SweepForm Input")
     def _submitted(self) -> None:
         self.focus_next()
-
-
-def _sides(answers: list[Answer], metric: str) -> tuple[dict[str, str], dict[str, list[Content]]]:
-    """The heads and the texts of the steered answers and of the unsteered ones, differing words marked."""
-    steered: list[Content] = []
-    zero: list[Content] = []
-    for answer in answers:
-        seed = [Content.styled(f"── seed {answer.seed} ──", "$lab-dim")] if len(answers) > 1 else []
-        other = answer.zero_text
-        steered += [*seed, mark_words(answer.text, other) if other else Content(answer.text)]
-        if other is None:
-            zero += [*seed, Content.styled("the zero row of this prompt is not there yet", "$lab-dim")]
-        else:
-            zero += [*seed, mark_words(other, answer.text)]
-    heads = {"steered": "steered", "zero": "α = 0"}
-    if len(answers) == 1:
-        one = answers[0]
-        heads["steered"] += _numbers(metric, one.value, one.finish)
-        heads["zero"] += _numbers(metric, one.zero_value, one.zero_finish)
-    return heads, {"steered": steered, "zero": zero}
-
-
-def _numbers(metric: str, value: Any, finish: str) -> str:
-    shown = f"{value:.4g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
-    parts = [f"{metric} {shown}"] if value is not None else []
-    parts += [ENDS.get(finish, finish)] if finish else []
-    return "".join(f" · {part}" for part in parts)
-
-
-def _cell(column: str, value: Any, row: dict[str, Any]) -> Any:
-    if value is None:
-        return right("")
-    if column in ("words", "tokens") and row.get("finish") == "length":
-        return right(f"≥{value}")
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return right(f"{value:.3g}{'%' if column.endswith('pct') else ''}")
-    if isinstance(value, int):
-        return right(str(value))
-    text = str(value).replace("\n", " ")
-    return text if len(text) <= 28 else text[:27] + "…"

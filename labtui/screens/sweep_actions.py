@@ -3,78 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.containers import Horizontal
 
 from labtui.app_actions import short_path
-from labtui.calibrating import GRIDS, calibration, sweep_spec
-from labtui.cells import (
-    Board,
-    Key,
-    Place,
-    Reading,
-    SweepTable,
-    as_table,
-    key_of,
-    prompts_of,
-    written_strength,
-)
-from labtui.projection import Kernel
-from labtui.screens.base import BaseScreen
+from labtui.calibrating import calibration
+from labtui.cells import Board, Place, key_of
+from labtui.confirming import LEAST_FRESH, confirmation, one_cell
+from labtui.exporting import export_problem, export_to
+from labtui.screens.sweep_history import Pin, SweepHistory
+from labtui.texts import asked_at, prompts_of
 from labtui.widgets.dialog import Field, Form, Values
 from labtui.widgets.heatmap import Heatmap
-from labtui.widgets.sweepform import SweepForm
-from labtui_artifacts import library
-from labtui_artifacts.errors import LabError, UsageError
-from labtui_kernels import specs
+from labtui.widgets.rowtable import RowTable
+from labtui_artifacts.errors import LabError
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
-    from labtui_sessions.state import SessionState
-    from labtui_sessions.stats import Cell, Summary
+    from labtui_sessions.stats import Cell
 
-LOWER = ("chart", "texts", "table", "pins")
+LOWER = ("chart", "texts", "table", "pins", "history")
 """Panels of which a small screen shows one at a time."""
-SUFFIX = "-confirmed"
-"""What the table of a confirmation is called, after the sweep's own."""
-FRESH_SETS = ("bleed", "neutral")
-"""Bundled sets that a confirmation takes its prompts from, in this order."""
-MOST_FRESH, LEAST_FRESH = 40, 20
-KINDS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".parquet": "parquet"}
-PICTURE = ".png"
 
 
-class SweepActions(BaseScreen):
+class SweepActions(SweepHistory):
     """The part of the Sweep screen that answers keys; what it shows is in ``sweep.py``."""
 
     SCOPE = "sweep"
 
     def __init__(self) -> None:
         super().__init__()
-        self.metric = "words"
         self.place: Place | None = None
         self.board = Board()
-        self.pins: list[Key] = []
         self.asked_prompt = ""
-        """The prompt whose texts are shown, as long as the cells have it."""
-        self.table: SweepTable | None = None
-        self.again: SweepTable | None = None
-        """The table of the confirmations."""
-        self.confirming: JobView | None = None
-        self.touched = False
-
-    @property
-    def reading(self) -> Reading | None:
-        """What was last read out of the sweep's table."""
-        return self.table.reading if self.table is not None else None
+        """The id of the prompt whose texts are shown, as long as the cells have it."""
+        self.picked_row: int | None = None
+        """The row of the table whose texts are shown, until the cursor moves on the map."""
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The sweep's rows."""
         return self.table.rows if self.table is not None else []
+
+    @property
+    def places(self) -> list[Place]:
+        """The directions and positions that the map can show, those left out that are filtered away."""
+        found = self.reading.places if self.reading is not None else []
+        kept = self.filter
+        return [p for p in found if kept.direction in ("", p[0]) and kept.where in ("", p[1])]
 
     @property
     def cell(self) -> Cell | None:
@@ -97,17 +75,22 @@ class SweepActions(BaseScreen):
 
     # -- running --------------------------------------------------------------------------------------
 
-    def action_run(self) -> None:
-        if not self.app.live:
-            self.app.say("a replay cannot run anything; attach to a kernel (1) first")
+    def action_extend(self) -> None:
+        if self.form.extends:
+            self.extend_no_more()
             return
-        try:
-            spec = specs.to_dict(specs.load(self.copy_spec()))
-        except LabError as error:
-            self.app.say(str(error), bad=True)
-            return
-        self.touched = False
-        self._submit(spec, "queued")
+        shown = self.shown
+        job = shown.job if shown is not None else None
+        if shown is None or not shown.rows:
+            self.app.say("there is no table yet to extend")
+        elif shown.session:
+            self.app.say(f"{shown.label} is of another session, so it cannot be extended here")
+        elif job is None or not job.spec_kept or not job.spec:
+            self.app.say(
+                "the spec of this sweep is too long to be kept here, so it cannot be extended by key"
+            )
+        else:
+            self.extend(shown.table, job)
 
     def action_calibrate(self) -> None:
         """Search the form's sites for the thresholds of its direction."""
@@ -116,19 +99,14 @@ class SweepActions(BaseScreen):
         except LabError as error:
             self.app.say(str(error), bad=True)
             return
-        self._submit(spec, f"queued: {spec['direction']} at {spec['sites']}, by {spec['outcome']}")
-
-    def _submit(self, spec: dict[str, Any], said: str) -> None:
-        async def work(kernel: Kernel) -> Any:
-            return await kernel.request("submit", spec=spec, priority="batch")
-
-        self.ask(work, lambda _: self.app.say(said))
+        self.submit(spec, f"queued: {spec['direction']} at {spec['sites']}, by {spec['outcome']}")
 
     def _live_job(self) -> JobView | None:
         """The sweep in view, or its confirmation, while it is to be done."""
-        source = self.app.source
-        jobs = sweep_jobs(source.state) if source is not None else ()
-        job = next((job for job in jobs if job is not None and job.live), None)
+        jobs = [job for entry in self.entries if not entry.session for job in reversed(entry.jobs)]
+        shown = self.shown
+        first = list(reversed(shown.jobs)) if shown is not None and not shown.session else []
+        job = next((job for job in (*first, self.confirming, *jobs) if job is not None and job.live), None)
         if job is None:
             self.app.say("no sweep is running")
         return job
@@ -169,9 +147,15 @@ class SweepActions(BaseScreen):
         self.app.say(f"metric {self.metric}, {(at + 1) % len(there) + 1} of {len(there)}")
 
     def action_cycle_place(self) -> None:
-        places = self.reading.places if self.reading is not None else []
+        places = self.places
         if len(places) < 2 or self.place is None:
-            self.app.say("this sweep has one direction, and one place along the text")
+            left_out = self.filter.direction or self.filter.where
+            why = (
+                "the filter leaves one"
+                if left_out
+                else "this sweep has one direction, and one place along the text"
+            )
+            self.app.say(why)
             return
         self.place = places[(places.index(self.place) + 1) % len(places)]
         self.app.say(f"{self.place[0]}, on {self.place[1]}")
@@ -181,9 +165,9 @@ class SweepActions(BaseScreen):
         if reading is None or cell is None:
             self.app.say("there is no cell under the cursor")
             return
-        texts = [reading.sheet.prompts[number] for number in prompts_of(reading, cell)]
-        at = texts.index(self.asked_prompt) if self.asked_prompt in texts else 0
-        self.asked_prompt = texts[(at + way) % len(texts)]
+        numbers = prompts_of(reading, cell)
+        at = asked_at(reading, numbers, self.asked_prompt)
+        self.asked_prompt = reading.sheet.prompt_ids[numbers[(at + way) % len(numbers)]]
         self.show_lower("texts")
         self.app.pump.now()
 
@@ -193,24 +177,45 @@ class SweepActions(BaseScreen):
         if cell is None:
             self.app.say("there is no cell here to pin")
             return
-        key = key_of(cell.point)
-        if key in self.pins:
-            self.pins.remove(key)
+        pin = Pin(self.shown.key if self.shown is not None else "", key_of(cell.point))
+        if pin in self.pins:
+            self.pins.remove(pin)
             self.app.say("no longer pinned")
         else:
-            self.pins.append(key)
+            self.pins.append(pin)
             self.app.say(f"pinned, {len(self.pins)} in all; o lists them")
 
-    def go_to(self, key: Key) -> None:
-        """Put the map's cursor on a cell, in the map that has it."""
-        reading, place = self.reading, (key[0], key[2])
-        if reading is None or place not in reading.places:
+    def go_to(self, pin: Pin) -> None:
+        """Put the map's cursor on a pinned cell, in the sweep and the map that have it."""
+        entry, place = self.entry(pin.entry), (pin.cell[0], pin.cell[2])
+        reading = self.reading_of(pin.entry)
+        if entry is None or reading is None or place not in reading.places:
+            self.app.say("that cell is not there now")
             return
+        if self.shown is None or entry.key != self.shown.key:
+            self.choose(entry)
         self.place = place
         self.app.pump.now()
-        heads = self.board.heads(key)
+        heads = self.board.heads(pin.cell)
         if heads is not None:
             self.query_one(Heatmap).select(*heads)
+
+    # -- the table ------------------------------------------------------------------------------------
+
+    def action_sort(self) -> None:
+        table = self.query_one(RowTable)
+        self.show_lower("table")
+        self.app.say(f"sorted by {table.next_column()}")
+
+    def action_turn_sort(self) -> None:
+        table = self.query_one(RowTable)
+        self.show_lower("table")
+        table.turn()
+        self.app.say("largest first" if table.descending else "smallest first")
+
+    def action_search_table(self) -> None:
+        self.action_focus_panel("table")
+        self.query_one(RowTable).grid.action_search()
 
     # -- export ---------------------------------------------------------------------------------------
 
@@ -237,10 +242,13 @@ class SweepActions(BaseScreen):
 
     def action_confirm(self) -> None:
         reading, cell, table = self.reading, self.cell, self.table
-        source = self.app.source
-        job = sweep_jobs(source.state)[0] if source is not None else None
-        if reading is None or cell is None or table is None or job is None:
+        shown = self.shown
+        job = shown.job if shown is not None else None
+        if reading is None or cell is None or table is None or shown is None or job is None:
             self.app.say("there is no cell under the cursor; m goes to the map")
+            return
+        if shown.session:
+            self.app.say(f"{shown.label} is of another session, so its cells cannot be confirmed here")
             return
         fresh = self.confirmed(cell)
         if self.being_confirmed(cell):
@@ -254,7 +262,7 @@ class SweepActions(BaseScreen):
         except LabError as error:
             self.app.say(str(error), bad=True)
             return
-        self._submit(spec, f"queued: {len(spec['prompts'])} fresh prompts, into the table {spec['table']}")
+        self.submit(spec, f"queued: {len(spec['prompts'])} fresh prompts, into the table {spec['table']}")
 
     # -- copying --------------------------------------------------------------------------------------
 
@@ -268,124 +276,3 @@ class SweepActions(BaseScreen):
             "\t".join("" if r.get(c) is None else str(r.get(c)) for c in columns)
             for r in [dict(zip(columns, columns, strict=True)), *rows]
         )
-
-    def copy_spec(self) -> dict[str, Any]:
-        return self.query_one(SweepForm).spec()
-
-
-def table_of(job: JobView) -> str:
-    """The name of the table that a sweep's rows go to."""
-    return str(job.plan.get("table") or job.spec.get("table") or job.job)
-
-
-def sweep_jobs(state: SessionState) -> tuple[JobView | None, JobView | None]:
-    """The last sweep, and the last confirmation of one of its cells."""
-    jobs = [job for job in state.jobs.values() if job.kind in GRIDS]
-    names = {table_of(job) for job in jobs}
-
-    def confirms(job: JobView) -> bool:
-        name = table_of(job)
-        return name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in names
-
-    last = next((job for job in reversed(jobs) if not confirms(job)), None)
-    if last is None:
-        return None, None
-    wanted = table_of(last) + SUFFIX
-    return last, next((job for job in reversed(jobs) if table_of(job) == wanted), None)
-
-
-def one_cell(reading: Reading, cell: Cell) -> dict[str, Any]:
-    """The fields of a sweep's spec that make it that one cell."""
-    point = cell.point
-    return {
-        "directions": [point.direction],
-        "sites": point.site,
-        "strengths": [written_strength(reading, cell)],
-        "where": point.where,
-    }
-
-
-def confirmation(job: JobView, table: str, reading: Reading, cell: Cell) -> dict[str, Any]:
-    """The spec of a sweep of one cell on prompts that ``job`` did not use; raises UsageError where too few are left."""
-    if not job.spec_kept or not job.spec:
-        raise UsageError(
-            "the spec of this sweep is too long to be kept here, so its cells cannot be confirmed by key"
-        )
-    used = [*reading.sheet.prompts, *_prompts_in(sweep_spec(job.spec))]
-    fresh = fresh_prompts(used)
-    if len(fresh) < LEAST_FRESH:
-        raise UsageError(
-            f"only {len(fresh)} prompts of the sets {' and '.join(FRESH_SETS)} are fresh; {LEAST_FRESH} are needed"
-        )
-    made = {
-        **sweep_spec(job.spec),
-        **one_cell(reading, cell),
-        "prompts": fresh,
-        "controls": "auto",
-        "table": f"{table}{SUFFIX}",
-    }
-    return specs.to_dict(specs.load(made))
-
-
-def fresh_prompts(used: Iterable[str]) -> list[str]:
-    """Bundled prompts that are not among those used, spaces and case aside; ``MOST_FRESH`` at most."""
-    known = {_plain(text) for text in used}
-    found: dict[str, str] = {}
-    for name in FRESH_SETS:
-        for text in library.prompt_set(name).prompts:
-            if _plain(text) not in known:
-                found.setdefault(_plain(text), text)
-    return list(found.values())[:MOST_FRESH]
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
-
-
-def _prompts_in(spec: Mapping[str, Any]) -> list[str]:
-    """The prompts that a spec names, those included that are not run yet."""
-    prompts = spec.get("prompts")
-    if isinstance(prompts, Mapping):
-        name = prompts.get("set")
-        return list(library.prompt_set(name).prompts) if isinstance(name, str) else []
-    loaded = specs.load(dict(spec))
-    listed = loaded.prompts if isinstance(loaded, specs.Sweep) and isinstance(loaded.prompts, list) else []
-    return [specs.shown_prompt(prompt) for prompt in listed]
-
-
-def export_problem(text: str) -> str:
-    """What is wrong with a name to export to, or empty."""
-    path = Path(text).expanduser().absolute()
-    if path.suffix.lower() not in (*KINDS, PICTURE):
-        return f"expected a name that ends in {', '.join(KINDS)} or {PICTURE}"
-    if not path.parent.is_dir():
-        return f"there is no folder {path.parent}"
-    return "exists already; give another name" if path.exists() else ""
-
-
-def export_to(path: Path, name: str, rows: list[dict[str, Any]], summary: Summary | None) -> str:
-    """Write the table, or the map as a picture, as the name of the file says; the line that tells of it."""
-    problem = export_problem(str(path))
-    if problem:
-        raise UsageError(f"{path}: {problem}")
-    kind = KINDS.get(path.suffix.lower())
-    if kind is None:
-        _draw(path, summary)
-        return f"wrote the map to {short_path(path)}"
-    from labtui_sessions.export import export
-
-    written = export(as_table(name, rows), path, kind)
-    return f"wrote {written:,} rows to {short_path(path)}"
-
-
-def _draw(path: Path, summary: Summary | None) -> None:
-    from labtui_artifacts.files import write_atomically
-    from labtui_sessions import figures
-
-    if not figures.available():
-        raise UsageError(figures.MISSING)
-    figure = figures.heatmap(summary) if summary is not None else None
-    if figure is None:
-        raise UsageError("there is no map to draw yet: it takes the effects of two cells")
-    data = figures.png(figure)
-    write_atomically(path, lambda out: out.write(data) and None, expected=len(data))

@@ -20,6 +20,9 @@ STYLES = ("$accent", "$lab-second", "$success", "$error", "$foreground", "$warni
 SYMBOLS = ("●", "▲", "■", "◆", "○", "△")
 """Each series has a symbol as well as a colour, so that the chart reads without colour."""
 
+MOST_SERIES = 12
+"""Lines that are drawn at most."""
+
 _FIRST_CODE = 101
 """Palette codes from here on mark the series in plotext's output; they are replaced by the theme's styles."""
 _SGR = re.compile(r"\x1b\[([0-9;]*)m")
@@ -62,10 +65,10 @@ def render(plot: Plot, width: int, height: int) -> Content:
         raise RuntimeError("charts are built on the main thread only")
     shown = [
         replace(s, points=tuple(sorted(p for p in s.points if math.isfinite(p[0]) and math.isfinite(p[1]))))
-        for s in plot.series[: len(STYLES)]
+        for s in plot.series[:MOST_SERIES]
     ]
     shown = [
-        replace(s, symbol=s.symbol or SYMBOLS[i], style=s.style or STYLES[i])
+        replace(s, symbol=s.symbol or SYMBOLS[i % len(SYMBOLS)], style=s.style or STYLES[i % len(STYLES)])
         for i, s in enumerate(s for s in shown if s.points)
     ]
     if not shown or width < 16 or height < 5:

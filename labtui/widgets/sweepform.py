@@ -6,9 +6,11 @@ from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Input, Label
+from textual.content import Content
+from textual.widgets import Input, Label, Static
 
 from labtui.widgets.prompt import Prompt
+from labtui_artifacts.errors import UsageError
 
 LINES = (
     ("directions", "directions", "terse", "names or algebra, comma between"),
@@ -17,8 +19,10 @@ LINES = (
     ("where", "where", "all", "all, prompt, last, generated"),
     ("system", "system", "You are a helpful assistant.", ""),
     ("max_new_tokens", "length limit", "128", "longer answers are cut, and marked ≥"),
+    ("seeds", "seeds", "0", "0, 1, 2 with a temperature above 0"),
+    ("temperature", "temperature", "0", "0 always takes the likeliest token"),
     ("metrics", "metrics", "words, perplexity", "words, perplexity, kl, distinct-2, coherent"),
-    ("random", "random rows", "0", "random directions of the same norm, by point"),
+    ("controls", "controls", "auto", "auto, none, or: random 10, shuffled 10, negated"),
 )
 """Field, label, first value, hint."""
 
@@ -26,15 +30,21 @@ PROMPTS = "Explain what a mutex is.\nWhat is photosynthesis?"
 
 
 class SweepForm(VerticalScroll):
-    """Edits a sweep's spec; fields that it has no line for are kept as they were."""
+    """Edits a sweep's spec; fields that it has no line for are kept as they were.
+
+    ``extends`` is the table that its rows are to join, empty for one of their own.
+    """
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id, can_focus=False)
+        self.extends = ""
         self._rest: dict[str, Any] = {}
         self._known = {f"sweep-{name}": value for name, _, value, _ in LINES}
 
     def typed(self, box: Input | Prompt) -> bool:
         """Whether a box holds what a user wrote, not what was put there; asked once for each change."""
+        if not isinstance(box, Prompt) and box.id not in self._known:
+            return False  # the screen's search line, which is no part of the form
         text, known = (
             (box.text, box.known) if isinstance(box, Prompt) else (box.value, self._known[box.id or ""])
         )
@@ -53,10 +63,15 @@ class SweepForm(VerticalScroll):
             with Horizontal(classes="option"):
                 yield Label(label, markup=False)
                 yield Input(value, id=f"sweep-{name}", compact=True, placeholder=hint)
+        yield Static("", id="form-cost", markup=False)
+
+    def tell(self, cost: Content) -> None:
+        """Show below the lines what the spec costs."""
+        self.query_one("#form-cost", Static).update(cost)
 
     def show(self, spec: dict[str, Any]) -> None:
         """Put a spec in, but not into a line that is being written."""
-        known = {name for name, *_ in LINES} | {"prompts", "controls", "kind"}
+        known = {name for name, *_ in LINES} | {"prompts", "kind", "table"}
         self._rest = {k: v for k, v in spec.items() if k not in known}
         prompts = spec.get("prompts")
         if isinstance(prompts, list) and all(isinstance(p, str) for p in prompts):
@@ -65,25 +80,22 @@ class SweepForm(VerticalScroll):
             self._rest["prompts"] = prompts
         for name, _, value, _ in LINES:
             box = self.query_one(f"#sweep-{name}", Input)
-            if name == "random":
-                controls = spec.get("controls")
-                text = str(controls.get("random", 0)) if isinstance(controls, dict) else "0"
-            else:
-                text = _text(spec.get(name, value))
+            given = spec.get(name, value)
+            text = _controls_text(given) if name == "controls" else _text(given)
             if not box.has_focus and box.value != text:
                 self._known[f"sweep-{name}"] = text
                 with self.prevent(Input.Changed):
                     box.value = text
 
     def spec(self) -> dict[str, Any]:
-        """The spec as the form stands; what does not parse is left for the spec's own check to refuse."""
+        """The spec as the form stands; what does not parse is left for the spec's own check to refuse, but for
+        controls, which raise UsageError."""
 
         def text(name: str) -> str:
             return self.query_one(f"#sweep-{name}", Input).value.strip()
 
         lines = self.query_one("#sweep-prompts", Prompt).text.split("\n")
         prompts = self._rest.get("prompts") or [line.strip() for line in lines if line.strip()]
-        random = _number(text("random"))
         return {
             **self._rest,
             "kind": "sweep",
@@ -94,9 +106,39 @@ class SweepForm(VerticalScroll):
             "where": text("where"),
             "system": text("system"),
             "max_new_tokens": _number(text("max_new_tokens")),
+            "seeds": [_number(s) for s in _list(text("seeds"))],
+            "temperature": _number(text("temperature")),
             "metrics": _list(text("metrics")),
-            "controls": {"random": random} if random not in (0, "") else "auto",
+            "controls": _controls(text("controls")),
+            **({"table": self.extends} if self.extends else {}),
         }
+
+
+def _controls(text: str) -> Any:
+    """``auto``, ``none``, or what a list like ``random 10, shuffled 10, negated, no prompt`` says."""
+    if text in ("auto", "none", ""):
+        return text or "none"
+    found: dict[str, Any] = {}
+    for part in _list(text):
+        words = part.split()
+        if len(words) == 2 and words[0] in ("random", "shuffled") and words[1].isdecimal():
+            found[words[0]] = int(words[1])
+        elif words[-1] in ("zero", "negated", "prompt") and words[:-1] in ([], ["no"]):
+            found[words[-1]] = len(words) == 1
+        else:
+            raise UsageError(
+                f"controls: {part!r}; expected auto, none, or a list of: random 10, shuffled 10, negated, no prompt"
+            )
+    return found
+
+
+def _controls_text(controls: Any) -> str:
+    if not isinstance(controls, dict):
+        return str(controls)
+    parts = [f"{name} {controls[name]}" for name in ("random", "shuffled") if controls.get(name)]
+    parts += ["negated"] if controls.get("negated") else []
+    parts += [f"no {name}" for name in ("zero", "prompt") if controls.get(name) is False]
+    return ", ".join(parts) or "zero"
 
 
 def _list(text: str) -> list[str]:

@@ -14,9 +14,9 @@ from .events import JobQueued, ModelReady, RowFinished, RowStarted, SessionOpene
 from .log import EventLog, each
 from .tables import Table, Tables, as_json
 
-KEYS = ("prompt", "direction", "site", "where", "strength", "seed", "control")
+KEYS = ("prompt", "prompt_id", "direction", "site", "where", "strength", "seed", "control")
 """Columns that say which grid point a row is; the others are outcomes."""
-_QUIET = {"row"}
+_QUIET = {"row", "prompt_index", "prompt_set", "prompt_class"}
 _MODEL = (
     "name",
     "weight_hash",

@@ -54,12 +54,16 @@ class JobView(msgspec.Struct):
         return self.status in ("queued", "running", "paused")
 
     @property
+    def to_run(self) -> int | None:
+        """Cells that this job commits: all of its plan's but those that a table had before; None where the plan
+        does not say."""
+        planned = self.plan.get("new", self.plan.get("cells"))
+        return planned if isinstance(planned, int) and planned >= 0 else None
+
+    @property
     def fraction(self) -> float | None:
-        """Share of the planned cells that are committed; None where the plan does not say."""
-        planned = self.plan.get("cells")
-        if not isinstance(planned, int) or planned <= 0:
-            return None
-        return min(1.0, self.cells / planned)
+        """Share of its cells that are committed; None where the plan does not say."""
+        return min(1.0, self.cells / self.to_run) if self.to_run else None
 
 
 class KnobTurn(msgspec.Struct):

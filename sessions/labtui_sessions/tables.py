@@ -27,6 +27,10 @@ ColumnType = Literal["bool", "int", "float", "str", "json"]
 
 TYPES: dict[str, ColumnType] = {
     "prompt": "str",
+    "prompt_index": "int",
+    "prompt_id": "str",
+    "prompt_set": "str",
+    "prompt_class": "str",
     "direction": "str",
     "site": "str",
     "where": "str",
@@ -67,7 +71,8 @@ class Page(msgspec.Struct):
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """A filter on one column: ``op`` is one of ``= != < <= > >= ~`` (``~``: contains, case aside)."""
+    """A filter on one column: ``op`` is one of ``= != < <= > >= ~`` (``~``: contains, case aside). Nothing after ``=``
+    stands for values that are absent or empty."""
 
     column: str
     op: str
@@ -173,10 +178,7 @@ class Table:
         tests = [(self._column(c.column), _test(c)) for c in conditions]
         chosen = [i for i in range(rows) if all(test(column.values[i]) for column, test in tests)]
         if sort is not None:
-            values = self._column(sort).values
-            present = [i for i in chosen if not _missing(values[i])]
-            present.sort(key=lambda i: _sort_key(values[i]), reverse=descending)
-            chosen = present + [i for i in chosen if _missing(values[i])]
+            chosen = _sorted(chosen, self._column(sort).values, descending)
         return chosen
 
     def page(
@@ -286,6 +288,18 @@ def gather(events: Iterable[Event]) -> Tables:
     return tables
 
 
+def choose(
+    rows: Sequence[Mapping[str, Any]],
+    conditions: Sequence[Condition] = (),
+    sort: str | None = None,
+    descending: bool = False,
+) -> list[int]:
+    """``Table.select`` for rows as maps: indices of those that meet all conditions, absent values last."""
+    tests = [(condition.column, _test(condition)) for condition in conditions]
+    found = [i for i, row in enumerate(rows) if all(test(row.get(name)) for name, test in tests)]
+    return found if sort is None else _sorted(found, [row.get(sort) for row in rows], descending)
+
+
 def parse_conditions(text: str) -> list[Condition]:
     """Conditions from text such as ``strength>1 direction=terse text~mutex``; all must hold.
 
@@ -356,6 +370,12 @@ def _value(text: str) -> Any:
         return text
 
 
+def _sorted(chosen: list[int], values: Sequence[Any], descending: bool) -> list[int]:
+    present = [i for i in chosen if not _missing(values[i])]
+    present.sort(key=lambda i: _sort_key(values[i]), reverse=descending)
+    return present + [i for i in chosen if _missing(values[i])]
+
+
 def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
@@ -391,8 +411,10 @@ def _test(condition: Condition) -> Callable[[Any], bool]:
 
 def _equals(wanted: Any) -> Callable[[Any], bool]:
     def same(value: Any) -> bool:
-        if wanted is None or value is None:
-            return _missing(value) and wanted is None
+        if wanted is None:
+            return _missing(value) or value == ""
+        if value is None:
+            return False
         if isinstance(wanted, bool) or isinstance(value, bool):
             return value is wanted
         return value == wanted or (isinstance(value, str) and value == str(wanted))

@@ -27,6 +27,7 @@ from labtui.widgets.lists import Choices, Grid
 from labtui.widgets.prompt import Prompt
 from labtui.widgets.reader import Reader
 from labtui.widgets.sitetree import SiteTree
+from labtui.widgets.sweeplist import SweepList
 from labtui_artifacts.errors import UsageError
 from tests.support.settling import workers_done
 from tests.support.stories import kernel
@@ -35,7 +36,7 @@ SERVED_BY: dict[str, tuple[type, ...]] = {
     "app": (LabApp,), "replay": (LabApp,), "home": (Home,), "steer": (Steer,), "sweep": (Sweep,),
     "shelf": (Shelf,), "sessions": (Sessions,), "diagnose": (Diagnose,), "claims": (Claims,),
     "list": (Choices, Grid, SiteTree), "reader": (Reader, GrowingText),
-    "heatmap": (Heatmap,),
+    "heatmap": (Heatmap,), "sweeps": (SweepList,),
     "prompt": (Prompt,), "dialog": (Form, Menu, HelpScreen), "question": (Confirm,),
 }  # fmt: skip
 SCREEN_CLASSES: dict[str, type[BaseScreen]] = {

@@ -248,9 +248,9 @@ async def test_z_confirms_on_fresh_prompts_and_the_verdict_stands_beside(make_ap
         sweep_stories.confirm(made, spec, done=False)
         await settled(pilot)
         assert "confirming 40/40" in str(screen.query_one("#sweep-progress").render())
-        asked = len(made.asked)
+        asked = made.methods().count("submit")
         await pilot.press("z")
-        assert len(made.asked) == asked and "being confirmed already" in app.said
+        assert made.methods().count("submit") == asked and "being confirmed already" in app.said
         made.emit("job.finished", job="s2", status="done", seconds=9.0, audit={"ok": True})
         await settled(pilot)
         cell = screen.cell
@@ -263,7 +263,10 @@ async def test_z_confirms_on_fresh_prompts_and_the_verdict_stands_beside(make_ap
         pins = screen.query_one("#pin-grid", Grid)
         assert str(pins.get_row_at(0)[-1]).endswith("called")
         await pilot.press("z")
-        assert len(made.asked) == asked and "confirmed already: called on 40 fresh prompts" in app.said
+        assert (
+            made.methods().count("submit") == asked
+            and "confirmed already: called on 40 fresh prompts" in app.said
+        )
 
 
 async def test_z_says_why_it_cannot(make_app) -> None:

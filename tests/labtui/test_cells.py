@@ -6,21 +6,11 @@ from typing import Any
 
 import pytest
 
-from labtui.cells import (
-    Reading,
-    SweepTable,
-    answers_of,
-    as_table,
-    beside,
-    board_of,
-    curve_of,
-    digits,
-    key_of,
-    prompts_of,
-    scale_of,
-    zone_text,
-)
-from labtui.screens.sweep_actions import confirmation, fresh_prompts, sweep_jobs
+from labtui.cells import Reading, SweepTable, as_table, beside, board_of, digits, key_of, scale_of, zone_text
+from labtui.confirming import confirmation, fresh_prompts
+from labtui.curves import curve_of
+from labtui.sweeps import sweep_jobs
+from labtui.texts import answers_of, prompts_of
 from labtui_artifacts import library
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs

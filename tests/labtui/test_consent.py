@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 
 from labtui.consent import size
-from labtui_kernels.specs.estimate import with_seconds
-from labtui_sessions.fields import JobView
 from tests.support import kernels
 
 LARGE: dict[str, Any] = {
@@ -83,16 +81,14 @@ def test_at_a_terminal_it_is_asked_about(spec: str, answer: bytes, code: int, jo
     assert queued() == jobs
 
 
-def test_the_time_is_that_of_the_last_finished_sweep() -> None:
-    def job(kind: str, status: str, pace: float | None) -> JobView:
-        return JobView("j", kind, status=status, result=None if pace is None else {"tokens_per_second": pace})
-
-    counts = {"rows": 30_000, "tokens": 7_680_000}
-    jobs = [job("sweep", "done", 80.0), job("sweep", "done", 400.0), job("sweep", "failed", 9.0)]
-    found = with_seconds(counts, [*jobs, job("generate", "done", 7.0), job("sweep", "done", None)])
-    assert (found["seconds"], found["tokens_per_second"]) == (19_200, 400)
-    assert size(found) == (
-        "30,000 rows, at most 7,680,000 tokens (up to 5 h 20 min at the 400 tokens/s of the last sweep)"
-    )
-    assert with_seconds(counts, []) == counts
-    assert with_seconds({"rows": 0}, jobs) == {"rows": 0}
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        ({"seconds": 19_200.0, "measured": "sweep"}, " (about 5 h 20 min, at the speed of the last sweep)"),
+        ({"seconds": 19_200.0, "measured": "answers"}, " (about 5 h 20 min, or less)"),
+        ({}, ""),
+    ],
+)
+def test_the_size_says_how_long_where_that_was_measured(measured: dict[str, Any], words: str) -> None:
+    counts = {"rows": 30_000, "tokens": 7_680_000, **measured}
+    assert size(counts) == f"30,000 rows, at most 7,680,000 tokens{words}"

@@ -124,6 +124,37 @@ def test_diagnose_panel(snap_compare, make_app, panel: str, theme: str) -> None:
     assert snap_compare(app, terminal_size=(80, 24), run_before=turn)
 
 
+@pytest.mark.parametrize(
+    ("keys", "size"),
+    [("H-", "200x60"), ("H-", "80x24"), ("v", "80x24"), ("a", "80x24"), ("tsssw", "80x24"), ("f", "80x24")],
+)
+def test_sweeps(snap_compare, make_app, keys: str, size: str) -> None:
+    """Two sweeps: the list, one laid over the other (``v``) or subtracted (``H-``), the table sorted, the form of an
+    extension with its cost, and the filter."""
+    made = sweep_stories.second(sweep_stories.kernel("done"))
+    made.answers["plan"] = {
+        **{"rows": 196, "cells": 196, "new": 88, "grid": 160, "prompts": 20, "directions": 1, "sites": 2},
+        **{"strengths": 4, "places": 1, "seeds": 1, "extends": "s2" if keys == "a" else "", "missing": []},
+        **{"controls": {"zero": 36}, "new_controls": {"zero": 8, "random": 16}, "confirm": False},
+        **{"seconds": 41.0, "measured": "sweep"},
+    }
+    app = make_app(made, first="sweep")
+
+    async def press(pilot) -> None:
+        await settle(pilot)
+        if keys in ("v", "H-"):
+            await pilot.press("H", "j", "space", *(["minus"] if keys == "H-" else []))
+            await settle(pilot)
+        await pilot.press(*keys.removesuffix("-"))
+        await settle(pilot) if keys in ("v", "H-") else await workers_done(pilot.app)
+        app.pump.now()
+        await pilot.pause()
+        app.pump.now()
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=press)
+
+
 def test_link_lost(snap_compare, make_app) -> None:
     made = kernel("done")
     assert made is not None

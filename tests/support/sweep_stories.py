@@ -99,3 +99,25 @@ def confirm(made: FakeKernel, spec: dict[str, Any], *, done: bool = True) -> Non
         made.emit("cell.committed", job="s2", cell=f"f{number}", table=spec["table"], rows=rows)
     if done:
         made.emit("job.finished", job="s2", status="done", seconds=9.0, audit={"ok": True})
+
+
+def second(
+    made: FakeKernel, name: str = "s2", *, direction: str = "terse", shrink: float = 0.5
+) -> FakeKernel:
+    """The kernel runs another sweep: llm.2 and llm.3 on the first twelve prompts, of which llm.3 is new."""
+    spec = {**SPEC, "directions": [direction], "sites": "llm.2,3"}
+    made.emit("job.queued", job=name, kind="sweep", spec=spec, priority="batch", client="app")
+    made.emit("job.started", job=name, plan={"rows": 108, "cells": 108, "table": name})
+    rows = []
+    for p in range(12):
+        group = {"prompt_class": "code" if p < 8 else "maths"}
+        base = zero_words(p)
+        rows.append(row(p, base, 0.0, control="zero") | group)
+        for site in ("llm.2", "llm.3"):
+            for step, percent in enumerate(PERCENTS):
+                words = base - round(step * 10 * shrink) + p % 3
+                rows.append(row(p, words, percent, site, direction=direction) | group)
+    for number, one in enumerate(rows):
+        made.emit("cell.committed", job=name, cell=f"{name}-{number}", table=name, rows=[one])
+    made.emit("job.finished", job=name, status="done", seconds=12.0, audit={"ok": True})
+    return made

@@ -12,6 +12,7 @@ from labtui_artifacts.errors import LabError, from_code
 from labtui_kernels import protocol
 from labtui_kernels.broker.jobs import Job, same_model
 from labtui_kernels.broker.memory import killed_for_memory, oom_kills
+from labtui_kernels.broker.planning import Speed
 from labtui_kernels.broker.supervisor import Worker
 from labtui_kernels.build import build_id
 from labtui_kernels.lang.shape import ModelShape
@@ -38,6 +39,7 @@ class Keeper:
         self.info: dict[str, Any] | None = None
         self.failure: tuple[int, str] | None = None
         self.halvings = 0
+        self.speed = Speed()
         self._oom_kills: int | None = None
         self._queries: dict[int, asyncio.Future[Any]] = {}
         self._ids = itertools.count(1)
@@ -239,6 +241,8 @@ class Keeper:
         job = broker.jobs.open.get(message.job)
         if job is None:
             return
+        if job.kind == "sweep":
+            self.speed.note(message.result)
         audit = message.audit
         status, error = message.status, message.error
         tainted = audit is not None and not audit.get("ok", True)
@@ -297,6 +301,7 @@ class Keeper:
                     losses=job.losses,
                     first_row=first,
                     made_with=job.made_with,
+                    own=len(job.committed),
                 )
             )
         self.show_state()

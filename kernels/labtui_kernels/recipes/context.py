@@ -61,6 +61,11 @@ class JobContext(Protocol):
         ...
 
     @property
+    def own(self) -> Collection[str]:
+        """Those of ``committed`` that this job committed itself, before its worker was lost."""
+        ...
+
+    @property
     def first_row(self) -> int:
         """The number of the job's first row in its table: more than 0 where it extends one."""
         ...

@@ -48,7 +48,9 @@ class SweepRecipe:
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         made = self._planned(ctx)
         done = sum(row.cell in ctx.committed for row in made.rows)
-        counts = {**made.counts, "table": self.table(ctx), "committed": done}
+        before = sum(row.cell in ctx.committed and row.cell not in ctx.own for row in made.rows)
+        new = len(made.rows) - before
+        counts = {**made.counts, "table": self.table(ctx), "committed": done, "new": new}
         return {**counts, "made_with": self._made_with(ctx)}
 
     def table(self, ctx: JobContext) -> str:
@@ -294,9 +296,14 @@ class SweepRun:
     def _line(self, row: LiveRow, planned: PlannedRow) -> dict[str, Any]:
         """The row's columns without its metrics."""
         dose = total_dose(planned, row.resolved)
+        origin, group = self.plan.origins[planned.prompt]
         return {
             "row": self.ctx.first_row + planned.index,
             "prompt": self.plan.shown[planned.prompt],
+            "prompt_index": planned.prompt,
+            "prompt_id": self.plan.ids[planned.prompt],
+            "prompt_set": origin,
+            "prompt_class": group,
             "direction": "" if planned.control == "zero" else planned.direction,
             "site": planned.site,
             "where": str(planned.where),

@@ -30,6 +30,8 @@ from .kinds import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS, Direction, Gener
 
 Control: TypeAlias = Literal["", "zero", "random", "shuffled", "negated", "prompt"]
 ZERO = Strength(0.0)
+PROMPT_ID = 12
+"""Characters of a prompt's id: 48 bits."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,17 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep's rows and what they add up to. ``shown`` has each prompt as a table shows it."""
+    """A sweep's rows and what they add up to.
+
+    For each prompt, ``shown`` has it as a table shows it, ``ids`` a digest of its whole chat (so that prompts whose
+    shown texts are equal stay apart, and one prompt keeps its id in every sweep), and ``origins`` the bundled set
+    and class that it is of, empty where it is the user's own.
+    """
 
     prompts: tuple[tuple[Message, ...], ...]
     shown: tuple[str, ...]
+    ids: tuple[str, ...]
+    origins: tuple[tuple[str, str], ...]
     rows: tuple[PlannedRow, ...]
     counts: dict[str, Any]
 
@@ -352,6 +361,11 @@ def plan_sweep(
     return Plan(
         prompts=tuple(tuple(chat) for chat in chats),
         shown=tuple(shown_prompt(prompt) for prompt in sweep.prompts),
+        ids=tuple(_digest([[turn.role, turn.content] for turn in chat])[:PROMPT_ID] for chat in chats),
+        origins=tuple(
+            library.prompt_origins().get(prompt, ("", "")) if isinstance(prompt, str) else ("", "")
+            for prompt in sweep.prompts
+        ),
         rows=tuple(rows),
         counts=counts,
     )

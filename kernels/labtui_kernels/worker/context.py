@@ -44,6 +44,7 @@ class Context:
         self.known = run.known
         self.first_row = run.first_row
         self.made_with = run.made_with
+        self.own = frozenset(run.committed[: run.own])
         self.halvings = halvings
         self._send = send
         self._watch = watch

@@ -4,6 +4,9 @@ A *cell* is a grid point (direction, site, where, strength) and what stands besi
 the prompt-only rows. *Zero* rows (control ``zero``, or strength 0 in the grid itself) are what the rows of the
 same prompt and seed are paired with. *Null* rows are those of random and shuffled-label directions.
 
+Rows of one prompt are told by ``prompt_id``, a digest of the whole chat, since different chats may have the same
+last turn. Rows without it, of older sessions, go by the text: that of the one prompt with it, where there is one.
+
 Strengths of one point may differ in their last digits, as after a restart on another machine: those within
 1e-4 of each other are one point. A null row belongs to the cells of its site, positions and *norm*
 (``strength_abs``; where the table lacks it, ``strength``), because a random direction is compared at equal norm.
@@ -28,7 +31,9 @@ NULLS = ("random", "shuffled")
 BESIDE = ("negated", "prompt")
 KEYS = ("prompt", "direction", "site", "where", "strength", "control")
 """Columns without which a table is no sweep's."""
-ASKED = frozenset((*KEYS, "row", "seed", "strength_abs", "strength_pct", "strength_text"))
+PROMPT = ("prompt_id", "prompt_index", "prompt_set", "prompt_class")
+"""Columns that say more of the prompt than its text."""
+ASKED = frozenset((*KEYS, *PROMPT, "row", "seed", "strength_abs", "strength_pct", "strength_text"))
 """Columns that say what a row is; numeric ones beyond them are metrics."""
 _NEAR = 1e-4
 
@@ -53,6 +58,9 @@ class Sheet:
     columns: Mapping[str, Sequence[Any]]
     rows: int
     prompts: tuple[str, ...]
+    """The text of each prompt; prompts of different chats may have the same."""
+    prompt_ids: tuple[str, ...]
+    """What tells them apart, the same in every table: the id of each, its text where the table has no ids."""
     prompt: Array
     pair: Array
     """Code of (prompt, seed): rows and zero rows with the same one are paired."""
@@ -116,9 +124,11 @@ def is_sweep(table: Table) -> bool:
 
 
 def _sheet(columns: Mapping[str, Sequence[Any]]) -> Sheet:
-    prompt, prompts = _codes(columns["prompt"])
-    rows = len(prompt)
+    texts = columns["prompt"]
+    rows = len(texts)
     blank: Sequence[Any] = [None] * rows
+    prompt, ids = _codes(prompt_ids(texts, columns.get("prompt_id", blank)))
+    text_of = dict(zip(reversed(prompt.tolist()), reversed(texts), strict=True))
     seed, seeds = _codes(columns.get("seed", blank))
     direction, directions = _codes(columns["direction"])
     site, sites = _codes(columns["site"])
@@ -154,7 +164,8 @@ def _sheet(columns: Mapping[str, Sequence[Any]]) -> Sheet:
     return Sheet(
         columns=columns,
         rows=rows,
-        prompts=tuple(str(p) for p in prompts),
+        prompts=tuple(str(text_of[code]) for code in range(len(ids))),
+        prompt_ids=tuple(ids),
         prompt=prompt,
         pair=prompt * max(1, len(seeds)) + seed,
         cell=cell,
@@ -166,6 +177,17 @@ def _sheet(columns: Mapping[str, Sequence[Any]]) -> Sheet:
         point_level=level[first],
         cut=np.fromiter((value == "length" for value in finish), bool, rows),
     )
+
+
+def prompt_ids(texts: Sequence[Any], ids: Sequence[Any]) -> list[str]:
+    """For each row what tells its prompt from others. A row without an id has that of the one prompt with its
+    text; where none has it, or several do, its text stands for it."""
+    known: dict[str, set[str]] = {}
+    for text, id in zip(texts, ids, strict=True):
+        if id:
+            known.setdefault(str(text), set()).add(str(id))
+    only = {text: next(iter(found)) for text, found in known.items() if len(found) == 1}
+    return [str(id) if id else only.get(str(text), str(text)) for text, id in zip(texts, ids, strict=True)]
 
 
 def _codes(values: Sequence[Any]) -> tuple[Array, list[Any]]:

@@ -57,6 +57,29 @@ def test_effects_are_paired_by_prompt_and_seed_with_seeds_averaged() -> None:
     assert cell.value == pytest.approx((11 + 54) / 2) and cell.value_prompts == 2
 
 
+def test_prompts_of_equal_shown_text_are_told_apart_by_their_ids() -> None:
+    def both(prompt: str, id: str, base: int, words: int) -> list[Row]:
+        return [row(prompt, 0.0, base, "zero", prompt_id=id), row(prompt, 1.0, words, prompt_id=id)]
+
+    rows = [*both("go on", "one", 10, 4), *both("go on", "two", 30, 20), *both("why", "three", 8, 8)]
+    sheet = Sheet.from_rows(rows)
+    assert sheet.prompts == ("go on", "go on", "why") and sheet.prompt_ids == ("one", "two", "three")
+    cell = only(rows)
+    assert cell.prompts == 3 and cell.effect == pytest.approx((-6 - 10 + 0) / 3)
+    merged = only([{k: v for k, v in r.items() if k != "prompt_id"} for r in rows])
+    assert merged.prompts == 2, "a table without ids has only the texts to go by"
+    assert "prompt_index" not in Sheet.from_rows([{**r, "prompt_index": 3} for r in rows]).metrics()
+
+
+def test_rows_from_before_ids_stay_with_the_prompt_of_their_text() -> None:
+    old = [row("why", 0.0, 10, "zero"), row("go on", 0.0, 30, "zero")]
+    new = [row("why", 1.0, 4, prompt_id="three"), row("go on", 1.0, 20, prompt_id="one")]
+    other = row("go on", 1.0, 21, prompt_id="two")
+    assert only([*old, *new]).effect == pytest.approx((-6 - 10) / 2)
+    cell = only([*old, *new, other])
+    assert (cell.effect, cell.prompts, cell.absent) == (-6, 1, 2), "nothing says whose the old row is"
+
+
 def test_a_strength_below_zero_has_the_null_of_its_size() -> None:
     """A table has norm and % with the sign of the strength; a random direction has no side."""
     rows = [

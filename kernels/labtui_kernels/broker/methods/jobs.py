@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import protocol
+from labtui_kernels.broker import planning
 from labtui_kernels.broker.jobs import BATCH, INTERACTIVE
 from labtui_kernels.broker.methods.registry import Params, method
 
@@ -46,9 +47,10 @@ class KnobParams(Params):
 
 
 class Plan(Params):
-    """``spec``: a spec that is not to be run yet."""
+    """``spec``: a spec that is not to be run yet; ``session``: the one whose table it may extend."""
 
     spec: dict[str, Any]
+    session: str | None = None
 
 
 def check_extends(spec: Spec, live: LiveSession) -> None:
@@ -134,19 +136,25 @@ async def knob(broker: Broker, client: Client, params: KnobParams) -> None:
 
 @method("plan", Plan)
 async def plan(broker: Broker, client: Client, params: Plan) -> dict[str, Any]:
-    """What a spec would run: counts of rows and cells, and ``seconds`` where jobs like it were timed here."""
+    """What a spec would run in that session: counts of rows and cells, and for a sweep see ``planning.planned``;
+    ``extends`` is the table that it would extend, ``seconds`` how long it takes by what was ``measured``."""
     from labtui_kernels import specs
-    from labtui_kernels.specs.estimate import with_seconds
+    from labtui_kernels.broker.methods.artifacts import store
     from labtui_kernels.specs.pace import seconds_for
-    from labtui_kernels.specs.plan import count
 
     spec = await asyncio.to_thread(specs.load, params.spec)
     shape = broker.keeper.shape
     if shape is None:
         raise UsageError("the model is not loaded yet: a plan needs its sites")
-    counts = await asyncio.to_thread(count, spec, shape)
-    jobs = broker.sessions.get(None).state.jobs.values()
-    if "tokens" in counts:
-        return with_seconds(counts, jobs)
-    seconds = seconds_for(counts, jobs)
-    return counts if seconds is None else {**counts, "seconds": seconds}
+    if not isinstance(spec, specs.Sweep):
+        counts = await asyncio.to_thread(planning.planned, spec, shape, store())
+        seconds = seconds_for(counts, broker.sessions.get(None).state.jobs.values())
+        return counts if seconds is None else {**counts, "seconds": seconds}
+    live = broker.sessions.get(params.session)
+    table = live.tables.by_name.get(spec.table)
+    if table is not None:
+        check_extends(spec, live)
+    cells = {cell for _, cell in table.cells} if table is not None else None
+    counts = await asyncio.to_thread(planning.planned, spec, shape, store(), cells)
+    time = broker.keeper.speed.seconds(counts["new"], spec.max_new_tokens, live.state)
+    return {**counts, "extends": spec.table if table is not None else "", **time}
