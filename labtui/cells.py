@@ -314,10 +314,16 @@ def zone_text(reading: Reading, cell: Cell) -> str:
     zone = next((z for z in reading.zones if (z.direction, z.site, z.where, z.side) == wanted), None)
     if zone is None:
         return ""
-    parts = [f"dead zone to α {zone.dead:.3g}"] if zone.dead is not None else []
+    line = [p for p in reading.sheet.points if not p.control and (p.direction, p.site, p.where) == wanted[:3]]
+    shown = {p.strength: f"{p.strength_pct:.3g}%" for p in line if p.strength_pct is not None}
+
+    def said(alpha: float) -> str:
+        return shown.get(alpha, f"α {alpha:.3g}")
+
+    parts = [f"dead zone to {said(zone.dead)}"] if zone.dead is not None else []
     if zone.effective is not None:
-        parts.append(f"effective α {zone.effective[0]:.3g} to {zone.effective[1]:.3g}")
-    parts += [f"collapse from α {zone.collapse:.3g}"] if zone.collapse is not None else []
+        parts.append(f"effective {said(zone.effective[0])} to {said(zone.effective[1])}")
+    parts += [f"collapse from {said(zone.collapse)}"] if zone.collapse is not None else []
     parts += ["not monotone"] if parts and not zone.monotone else []
     return " · ".join(parts)
 

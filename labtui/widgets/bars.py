@@ -54,11 +54,7 @@ class TopBar(Static):
 
     def refresh_content(self) -> None:
         width = self.size.width or 80
-        least = min(Content(self._badge.short or self._badge.text).cell_length, _BADGE) + 5
-        for how in ("wide", "tight", "digits"):
-            left = self._tabs(how)
-            if width - left.cell_length >= least:
-                break
+        left = self._tabs(self._shape(width))
         text = self._badge.text
         if Content(text).cell_length > width - left.cell_length - 5:
             text = self._badge.short or text
@@ -66,6 +62,16 @@ class TopBar(Static):
         right = Content.assemble((f"{self._badge.symbol} ", self._badge.style), (text, self._badge.style))
         gap = max(1, width - left.cell_length - right.cell_length - 1)
         self.update(Content.assemble(left, " " * gap, right), layout=False)
+
+    def _shape(self, width: int) -> str:
+        """How the tabs are drawn: as wide as leaves room for the whole badge, else for a short one."""
+        whole = Content(self._badge.text).cell_length
+        short = min(Content(self._badge.short or self._badge.text).cell_length, _BADGE)
+        for room in (whole, short):
+            for how in ("wide", "tight"):
+                if width - self._tabs(how).cell_length >= room + 5:
+                    return how
+        return "digits"
 
     def _tabs(self, how: str) -> Content:
         """The tabs, closer together or as mere digits where there is little room; notes where each one is."""

@@ -213,7 +213,7 @@ CASES = [
         "rows by the ten thousand",
         sweep(prompts=[f"p{i}" for i in range(10_001)], sites="llm.2,3"),
         2,
-        r"20,002 rows, at most 80,008 tokens \(up to .* tokens/s of the last sweep\): --yes",
+        r"20,002 rows, at most 80,008 tokens \(about .*, at the speed of the last sweep\): --yes",
     ),
     Case(
         "a million rows",

@@ -23,12 +23,6 @@ from tests.e2e.lab import LABTUI, labtui, one_line
 from tests.e2e.terminal import Terminal
 
 
-@pytest.fixture(autouse=True)
-def no_kernels_left(lab_home: Path) -> Iterator[None]:
-    yield
-    rig.kill_all()
-
-
 async def test_three_kills_lose_nothing_that_was_shown(tmp_path: Path) -> None:
     """The worker, two clients and the broker die at random moments of a sweep and a streaming answer."""
     seed = int(os.environ.get("LABTUI_SOAK_SEED") or random.randrange(2**32))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ from labtui_sessions.journal import FILE
 from tests.e2e import rig
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(4 * 3600)]
-
-
-@pytest.fixture(autouse=True)
-def no_kernels_left(lab_home: Path) -> Iterator[None]:
-    yield
-    rig.kill_all()
 
 
 class Storm:

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,6 @@ SWEEP: dict[str, Any] = {
     "batch": 6,
 }
 WORKERS, BROKERS = 8, 2
-
-
-@pytest.fixture(autouse=True)
-def no_kernels_left(lab_home: Path) -> Iterator[None]:
-    yield
-    rig.kill_all()
 
 
 def direction() -> None:

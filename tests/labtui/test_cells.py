@@ -162,7 +162,7 @@ async def test_the_zones_of_a_line_and_what_stands_beside_a_cell() -> None:
     board = board_of(reading, PLACE)
     assert (
         zone_text(reading, board.cells["llm.1", "8%"])
-        == "dead zone to α 1 · effective α 2 to 2 · collapse from α 4"
+        == "dead zone to 4% · effective 8% to 8% · collapse from 16%"
     )
     lines = beside(reading, board.cells["llm.2", "8%"])
     assert len(lines) == 1 and lines[0].startswith("the negated direction: words +2")

@@ -4,6 +4,10 @@
 
 writes ``steer.svg`` (120x36, a finished steered answer with its marks) and ``sweep.svg`` into the folder.
 The kernel and its session live in a temporary home and are gone afterwards.
+
+    python -m tests.support.screenshots replay FILE OUT.svg KEYS WIDTHxHEIGHT
+
+writes one of a saved session at its end, after KEYS (separated by spaces) were pressed.
 """
 
 from __future__ import annotations
@@ -66,6 +70,26 @@ async def take(out: Path, edits: str, prompt: str) -> None:
         await lab.close()
 
 
+async def take_replay(file: Path, out: Path, keys: list[str], size: tuple[int, int]) -> None:
+    """A picture of a saved session at its end."""
+    from labtui.app import LabApp
+    from labtui.lobby import LocalLobby, style_help
+    from labtui.replaying import END, Player
+    from labtui_artifacts import paths
+    from labtui_sessions.home import open_session
+
+    with open_session(file) as log:
+        player = Player(log, at=END, title=file.stem)
+        app = LabApp(LocalLobby(), replay=player, home=paths.home(), styles=style_help(), theme="lab-dark")
+        async with app.run_test(size=size) as pilot:
+            await _painted(pilot)
+            for key in keys:
+                await pilot.press(key)
+                await pilot.pause(0.2)
+            await _painted(pilot)
+            out.write_text(app.export_screenshot(title=f"labtui · {file.stem}"), encoding="utf-8")
+
+
 async def _painted(pilot: Pilot[None]) -> None:
     """Until all that the screen asked for has come and is painted, with nothing in focus."""
     from tests.support.settling import workers_done
@@ -80,6 +104,11 @@ async def _painted(pilot: Pilot[None]) -> None:
 
 def main(arguments: list[str]) -> int:
     """Start a kernel in a home of its own, take the pictures, stop it."""
+    if arguments[:1] == ["replay"] and len(arguments) == 5:
+        width, _, height = arguments[4].partition("x")
+        size = (int(width), int(height))
+        asyncio.run(take_replay(Path(arguments[1]), Path(arguments[2]), arguments[3].split(), size))
+        return 0
     if not arguments or len(arguments) > 3:
         print(__doc__, file=sys.stderr)
         return 2

@@ -1,0 +1,17 @@
+"""For every end-to-end test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import rig
+
+
+@pytest.fixture(autouse=True)
+def no_kernels_left(lab_home: Path) -> Iterator[None]:
+    """Kill what a test started in its own runtime folder and left running."""
+    yield
+    rig.kill_all()
