@@ -25,7 +25,7 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not soak and not real and not gpu"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak and not real and not gpu"
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks

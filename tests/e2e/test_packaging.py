@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[2]
 OURS = {"labtui", "labtui_kernels", "labtui_sessions", "labtui_artifacts"}
 FORMER = {"kernels", "sessions", "artifacts", "tests"}
 
