@@ -243,7 +243,7 @@ def test_on_the_bundled_model_it_finds_the_grid_s_thresholds_and_goes_on_where_i
     index = {percent: number for number, percent in enumerate(spec.percents)}
     for name, threshold in (("dead", zone.dead), ("collapse", zone.collapse)):
         assert (told[name] is None) == (threshold is None), name
-        if told[name] is not None:
+        if threshold is not None:
             assert abs(index[told[name]["pct"]] - index[threshold]) <= 1
     assert not told["open"] and told["collapse"] is not None
     text = "\n".join(page(result))
