@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes on a machine that does other things too says nothing of the code.
+settings.register_profile("lab", deadline=None)
+settings.load_profile("lab")
 
 # Tiny models are fastest on one thread, and two pytest workers share two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,4 +1,4 @@
-"""For every end-to-end test."""
+"""For end-to-end tests that start kernels of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.e2e import rig
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_kernels_left(lab_home: Path) -> Iterator[None]:
     """Kill what a test started in its own runtime folder and left running."""
     yield

@@ -8,6 +8,8 @@ import labtui
 from labtui_artifacts.errors import UsageError
 from tests.e2e.lab import must
 
+pytestmark = pytest.mark.usefixtures("no_kernels_left")
+
 SPEC = {
     "kind": "sweep",
     "prompts": ["What is a fox?", "Define a fraction."],

@@ -77,7 +77,7 @@ async def kill_two_clients(watcher: rig.Watcher, moment: random.Random, folder: 
     with Terminal(f"{LABTUI} --kernel k", width=100, height=30) as terminal:
         await watcher.until(lambda: set(watcher.lab.state.jobs) - before, "the job")
         (job,) = set(watcher.lab.state.jobs) - before
-        await asyncio.to_thread(terminal.wait_for, "toy-qwen3")
+        await asyncio.to_thread(terminal.wait_for, r"k · (toy-qwen3 · )?(ready|busy)")
         await some_tokens(watcher, job, moment)
         rig.kill(terminal.pane_pid())
     rig.kill(running.pid)
@@ -121,6 +121,8 @@ async def some_tokens(watcher: rig.Watcher, job: str, moment: random.Random) -> 
 
 SLOW_DISK = """
 import os, sys, time
+
+pytestmark = pytest.mark.usefixtures("no_kernels_left")
 def _slowly(flush):
     def slow(handle):
         time.sleep(2.0)

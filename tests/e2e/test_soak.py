@@ -13,7 +13,7 @@ from labtui_artifacts import paths
 from labtui_sessions.journal import FILE
 from tests.e2e import rig
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(4 * 3600)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(4 * 3600), pytest.mark.usefixtures("no_kernels_left")]
 
 
 class Storm:

@@ -1,8 +1,8 @@
 """Sweeps with controls, seeds and metrics under fault: the table is that of an undisturbed run, here or elsewhere.
 
-Ten processes are killed here, at moments that are drawn (``LABTUI_SOAK_SEED`` repeats them): a worker takes some
-seconds to come back, so thirty would not fit. ``tests/kernels/recipes/test_sweep_resumed.py`` cuts the same recipe
-short some forty times more without the processes, and ``make soak`` kills hundreds.
+Three processes are killed here, at moments that are drawn (``LABTUI_SOAK_SEED`` repeats them), thirty-four in ``make
+soak``: a worker takes some seconds to come back. ``tests/kernels/recipes/test_sweep_resumed.py`` cuts the same recipe
+short some forty times more without the processes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import pytest
 from tests.e2e import rig
 from tests.e2e.lab import labtui, must
 
+pytestmark = pytest.mark.usefixtures("no_kernels_left")
+
 SWEEP: dict[str, Any] = {
     "kind": "sweep",
     "prompts": ["Explain what a mutex is.", "What is a cache?", "Describe a lighthouse."],
@@ -34,7 +36,6 @@ SWEEP: dict[str, Any] = {
     "max_new_tokens": 24,
     "batch": 6,
 }
-WORKERS, BROKERS = 8, 2
 
 
 def direction() -> None:
@@ -101,12 +102,16 @@ class Killing:
         await self.watcher.until(lambda: self.watcher.lab.link.up, "the reconnection")
 
 
-async def test_kills_at_random_moments_change_no_table() -> None:
+@pytest.mark.parametrize(
+    ("workers", "brokers"),
+    [(2, 1), pytest.param(30, 4, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
+)
+async def test_kills_at_random_moments_change_no_table(workers: int, brokers: int) -> None:
     """Texts and counts equal, numbers to float32 rounding, no cell twice, none missing, nothing shown is lost."""
     seed = int(os.environ.get("LABTUI_SOAK_SEED") or random.randrange(2**32))
     print(f"LABTUI_SOAK_SEED={seed}")
     chance = random.Random(seed)
-    victims = ["worker"] * WORKERS + ["broker"] * BROKERS
+    victims = ["worker"] * workers + ["broker"] * brokers
     chance.shuffle(victims)
     rig.start()
     direction()

@@ -24,12 +24,24 @@ async def settle(pilot) -> None:
 SIZES = {"80x24": (80, 24), "200x60": (200, 60)}
 
 
+OF_THEIR_OWN = ("sweep", "diagnose", "claims")
+"""Screens with stories of their own below."""
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("screen", [name for name in SCREENS if name not in OF_THEIR_OWN])
 def test_screen(snap_compare, make_app, screen: str, moment: str, size: str) -> None:
     app = make_app(kernel(moment), first=screen)
     assert snap_compare(app, terminal_size=SIZES[size], run_before=settle)
+
+
+@pytest.mark.parametrize("moment", ["loading", "error"])
+@pytest.mark.parametrize("screen", OF_THEIR_OWN)
+def test_before_there_is_anything(snap_compare, make_app, screen: str, moment: str) -> None:
+    """Where no session can be shown yet."""
+    app = make_app(kernel(moment), first=screen)
+    assert snap_compare(app, terminal_size=(80, 24), run_before=settle)
 
 
 @pytest.mark.parametrize("size", SIZES)
