@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench soak clean
+.PHONY: demo test suite lint bench soak clean
 
 $(VENV)/.kernel: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -24,7 +24,11 @@ lint: $(VENV)/.test
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: lint
+# Side by side: the type checker uses one core, and most tests wait for other processes.
+test: $(VENV)/.test
+	+$(MAKE) --jobs=2 --output-sync=target lint suite
+
+suite: $(VENV)/.test
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak and not real and not gpu"
 
 bench: $(VENV)/.test

@@ -1,7 +1,7 @@
 """Sweeps with controls, seeds and metrics under fault: the table is that of an undisturbed run, here or elsewhere.
 
-Three processes are killed here, at moments that are drawn (``LABTUI_SOAK_SEED`` repeats them), thirty-four in ``make
-soak``: a worker takes some seconds to come back. ``tests/kernels/recipes/test_sweep_resumed.py`` cuts the same recipe
+Thirty-four processes are killed at moments that are drawn (``LABTUI_SOAK_SEED`` repeats them) in ``make soak``: a worker
+takes some seconds to come back. ``test_faults.py`` kills one of each sort in every run, and ``tests/kernels/recipes/test_sweep_resumed.py`` cuts the same recipe
 short some forty times more without the processes.
 """
 
@@ -36,6 +36,7 @@ SWEEP: dict[str, Any] = {
     "max_new_tokens": 24,
     "batch": 6,
 }
+WORKERS, BROKERS = 30, 4
 
 
 def direction() -> None:
@@ -102,16 +103,14 @@ class Killing:
         await self.watcher.until(lambda: self.watcher.lab.link.up, "the reconnection")
 
 
-@pytest.mark.parametrize(
-    ("workers", "brokers"),
-    [(2, 1), pytest.param(30, 4, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])],
-)
-async def test_kills_at_random_moments_change_no_table(workers: int, brokers: int) -> None:
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+async def test_kills_at_random_moments_change_no_table() -> None:
     """Texts and counts equal, numbers to float32 rounding, no cell twice, none missing, nothing shown is lost."""
     seed = int(os.environ.get("LABTUI_SOAK_SEED") or random.randrange(2**32))
     print(f"LABTUI_SOAK_SEED={seed}")
     chance = random.Random(seed)
-    victims = ["worker"] * workers + ["broker"] * brokers
+    victims = ["worker"] * WORKERS + ["broker"] * BROKERS
     chance.shuffle(victims)
     rig.start()
     direction()
