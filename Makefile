@@ -26,7 +26,7 @@ lint: $(VENV)/.test
 
 # Side by side: the type checker uses one core, and most tests wait for other processes.
 test: $(VENV)/.test
-	+$(MAKE) --jobs=2 --output-sync=target lint suite
+	+$(MAKE) --jobs=2 lint suite
 
 suite: $(VENV)/.test
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak and not real and not gpu"

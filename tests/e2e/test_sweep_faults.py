@@ -1,8 +1,8 @@
 """Sweeps with controls, seeds and metrics under fault: the table is that of an undisturbed run, here or elsewhere.
 
 Thirty-four processes are killed at moments that are drawn (``LABTUI_SOAK_SEED`` repeats them) in ``make soak``: a worker
-takes some seconds to come back. ``test_faults.py`` kills one of each sort in every run, and ``tests/kernels/recipes/test_sweep_resumed.py`` cuts the same recipe
-short some forty times more without the processes.
+takes some seconds to come back. ``test_faults.py`` kills one of each sort in every run, and
+``tests/kernels/recipes/test_sweep_resumed.py`` cuts the same recipe short some forty times without the processes.
 """
 
 from __future__ import annotations
