@@ -24,7 +24,7 @@ def describe(
 ) -> ModelInfo:
     """Everything :class:`ModelInfo` holds, read from the live model, its configuration and its tokenizer."""
     config = text_part(model.config)
-    shape = family.shape(config)
+    shape = family.shape(model.config)
     parameter = next(model.parameters())
     return ModelInfo(
         source=source,
@@ -48,6 +48,10 @@ def describe(
         stop_ids=stop_ids(model, tokenizer),
         sliding_window=sliding_window(config),
         rope=rope_scaling(config),
+        vision_blocks=shape.vision_blocks,
+        vision_width=shape.vision_width,
+        deepstack=shape.deepstack,
+        merge=shape.merge,
     )
 
 

@@ -21,7 +21,8 @@ class ModelInfo:
     where one is known, else ``""``. ``default_thinking`` is None for a template without a thinking switch.
     ``memory_bytes`` counts parameters and buffers as loaded. ``context_length`` is in tokens;
     ``sliding_window`` is the attention window in tokens where the model uses one, and ``rope`` says how
-    positions are scaled (``"default"``, ``"yarn x4 from 32768"``).
+    positions are scaled (``"default"``, ``"yarn x4 from 32768"``). The last four are those of
+    :class:`~labtui_kernels.lang.shape.ModelShape`, 0 without a vision tower.
     """
 
     source: str
@@ -45,11 +46,23 @@ class ModelInfo:
     stop_ids: tuple[int, ...] = ()
     sliding_window: int | None = None
     rope: str = "default"
+    vision_blocks: int = 0
+    vision_width: int = 0
+    deepstack: int = 0
+    merge: int = 0
 
     @property
     def shape(self) -> ModelShape:
         """What the site grammar needs."""
-        return ModelShape(family=self.family, blocks=self.blocks, width=self.width)
+        return ModelShape(
+            family=self.family,
+            blocks=self.blocks,
+            width=self.width,
+            vision_blocks=self.vision_blocks,
+            vision_width=self.vision_width,
+            deepstack=self.deepstack,
+            merge=self.merge,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON or msgpack."""
