@@ -35,8 +35,7 @@ class GenerateRecipe:
     def _prompt(self, ctx: JobContext) -> Prompted:
         spec = self.spec
         messages = as_messages(spec.prompt, spec.system)
-        bounds = {"min_pixels": spec.min_pixels, "max_pixels": spec.max_pixels}
-        return rendered(ctx, messages, spec.thinking, spec.prefill, **bounds)
+        return rendered(ctx, messages, spec.thinking, spec.prefill, area=(spec.min_pixels, spec.max_pixels))
 
     def run(self, ctx: JobContext) -> Steps:
         spec = self.spec

@@ -53,8 +53,7 @@ class PatchRecipe:
     def _prompt(self, ctx: JobContext) -> Prompted:
         spec = self.spec
         messages = as_messages(spec.prompt, spec.system)
-        bounds = {"min_pixels": spec.min_pixels, "max_pixels": spec.max_pixels}
-        return rendered(ctx, messages, spec.thinking, spec.prefill, **bounds)
+        return rendered(ctx, messages, spec.thinking, spec.prefill, area=(spec.min_pixels, spec.max_pixels))
 
     def _position(self, prompt: Prompted) -> int:
         """The position counted from the prompt's start; it must exist in the giving arm."""

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from labtui_artifacts.images import is_digest, short
+from labtui_artifacts.images import ImageStore, is_digest, short
 
 from ..models.load import LoadedModel
 from ..models.pictures import Picture, open_picture, thumbnail
@@ -15,6 +15,9 @@ from .context import JobContext
 
 MOST_BYTES = 256 * 1024 * 1024
 """Pixel values that are kept for a model: some hundreds of photographs, thousands of small pictures."""
+
+Area = tuple[int | None, int | None]
+"""The least and the most pixels that a picture is resized to; None leaves it to the model's own processor."""
 
 _Key = tuple[str, int | None, int | None]
 
@@ -55,20 +58,25 @@ def pixels_of(
 
 
 def stored_pixels(
-    ctx: JobContext, digest: str, min_pixels: int | None = None, max_pixels: int | None = None, name: str = ""
+    loaded: LoadedModel,
+    images: ImageStore,
+    digest: str,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    name: str = "",
 ) -> Pixels:
     """The same for a picture of the kernel's store; ``name`` is what the user calls it.
 
     UsageError for a model without a vision tower and for a picture that is not in the store, BadFile for a damaged one.
     """
-    settings_of(ctx.loaded)
-    kept = _kept.setdefault(ctx.loaded.model, _Kept())
+    settings_of(loaded)
+    kept = _kept.setdefault(loaded.model, _Kept())
     found = kept.get((digest, min_pixels, max_pixels))
     if found is not None:
         return found
     called = name or (short(digest) if is_digest(digest) else digest)
-    picture = open_picture(ctx.images.read(digest, name), f"picture {called}")
-    return pixels_of(ctx.loaded, picture, min_pixels, max_pixels)
+    picture = open_picture(images.read(digest, name), f"picture {called}")
+    return pixels_of(loaded, picture, min_pixels, max_pixels)
 
 
 def keep(ctx: JobContext, data: bytes, name: str) -> Picture:

@@ -31,8 +31,10 @@ def chats(spec: Direction | Diagnose) -> list[list[list[Message]]]:
 
 def pairs(ctx: JobContext, spec: Direction | Diagnose) -> tuple[list[Prompted], list[Prompted]]:
     """The prompts of both poles, paired by index."""
-    bounds = {"min_pixels": spec.min_pixels, "max_pixels": spec.max_pixels}
-    read = [[rendered(ctx, chat, spec.thinking, **bounds) for chat in pair] for pair in chats(spec)]
+    read = [
+        [rendered(ctx, chat, spec.thinking, area=(spec.min_pixels, spec.max_pixels)) for chat in pair]
+        for pair in chats(spec)
+    ]
     return [pair[0] for pair in read], [pair[1] for pair in read]
 
 

@@ -14,7 +14,7 @@ from ..models.pictures import Picture
 from ..models.pixels import Pixels
 from ..specs import Message, as_messages
 from .context import JobContext
-from .pictures import pixels_of, stored_pixels
+from .pictures import Area, pixels_of, stored_pixels
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Prompted(Rendered):
         """It as a prompt to read activations of, with the tokens of an answer behind it."""
         return Prompt(tuple(self.ids), tuple(self.content), tuple(answer), images=self.inputs)
 
-    def seen(self, min_pixels: int | None = None, max_pixels: int | None = None) -> list[dict[str, Any]]:
+    def seen(self, area: Area = (None, None)) -> list[dict[str, Any]]:
         """Its pictures as ``row.started`` records them."""
-        bounds = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+        bounds = dict(zip(("min_pixels", "max_pixels"), area, strict=True))
         given = {name: bound for name, bound in bounds.items() if bound is not None}
         pairs = zip(self.images, self.pixels, strict=True)
         return [
@@ -73,23 +73,23 @@ def rendered(
     prefill: str = "",
     answer: int = 1,
     *,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
+    area: Area = (None, None),
     given: Mapping[str, Picture] | None = None,
 ) -> Prompted:
     """The prompt's tokens and pixels; a last turn of the assistant's becomes the beginning of the answer.
 
-    Pictures come from the kernel's store by their digests, or from ``given``. Raises UsageError for what the template or
-    the tower refuses, for a picture that is not there, and when ``answer`` more tokens do not fit the context.
+    Pictures come from the kernel's store by their digests, or from ``given``; ``area`` bounds their pixels. Raises
+    UsageError for what the template or the tower refuses, for a picture that is not there, and when ``answer`` more tokens
+    do not fit the context.
     """
     turns = list(messages)
     if turns and turns[-1].role == "assistant":
         prefill = turns.pop().content + prefill
     known = given or {}
     pixels = tuple(
-        pixels_of(ctx.loaded, known[image], min_pixels, max_pixels)
+        pixels_of(ctx.loaded, known[image], *area)
         if image in known
-        else stored_pixels(ctx, image, min_pixels, max_pixels)
+        else stored_pixels(ctx.loaded, ctx.images, image, *area)
         for turn in turns
         for image in turn.images
     )

@@ -153,7 +153,9 @@ def _engine_row(ctx: JobContext, row: RecordedRow, key: str, resolved: Resolved)
 
 def _image(ctx: JobContext, row: RecordedRow, image: RecordedImage) -> ImageInput:
     """A recorded picture from the store; JobFailed where this model makes other patches of it."""
-    pixels = stored_pixels(ctx, image.digest, image.min_pixels, image.max_pixels, image.name)
+    pixels = stored_pixels(
+        ctx.loaded, ctx.images, image.digest, image.min_pixels, image.max_pixels, image.name
+    )
     if list(pixels.grid) != list(image.grid):
         raise JobFailed(
             f"rerun: row {row.key}: the picture {image.name or short(image.digest)} became {image.grid} patches then and "

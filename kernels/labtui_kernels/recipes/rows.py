@@ -97,7 +97,7 @@ class LiveRow:
     def start(self, *, prompt_pieces: bool = True) -> None:
         """Tell that the row begins: everything that is needed to repeat it."""
         edited = self.resolved.edited(self.prompt)
-        seen = self.prompt.seen(self.decoding.min_pixels, self.decoding.max_pixels)
+        seen = self.prompt.seen((self.decoding.min_pixels, self.decoding.max_pixels))
         self.ctx.emit(
             "row.started",
             {

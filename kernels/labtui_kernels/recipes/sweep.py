@@ -151,8 +151,7 @@ class SweepRun:
                     row.messages,
                     spec.thinking,
                     spec.prefill,
-                    min_pixels=spec.min_pixels,
-                    max_pixels=spec.max_pixels,
+                    area=(spec.min_pixels, spec.max_pixels),
                 )
                 yield
         self._check_places()
