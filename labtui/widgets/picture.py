@@ -20,7 +20,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from labtui.actions import bindings
-from labtui.widgets.raster import Colours, Layout, Raster, Rect, lay, pixels, raster, shares, tinted
+from labtui.widgets.raster import TINT, Colours, Layout, Raster, Rect, lay, pixels, raster, shares, tinted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -94,11 +94,8 @@ def short(value: float, width: int) -> str:
 
 
 def colours_of(app: App[object]) -> Colours:
-    """What the terminal of an app has."""
-    if app.no_color:
-        return "none"
-    few = app.console.color_system in (None, "standard", "windows") or app.current_theme.ansi
-    return "16" if few else "full"
+    """What the terminal of an app has: a theme of its own 16 colours is chosen where there are no more."""
+    return "none" if app.no_color else "16" if app.current_theme.ansi else "full"
 
 
 class Picture(Widget, can_focus=True):
@@ -162,7 +159,7 @@ class Picture(Widget, can_focus=True):
 
     def show(self, scene: Scene | None) -> bool:
         """Show ``scene``; False, and nothing is painted, when it is the same."""
-        if scene is None and self._scene is None or scene is not None and scene.same(self._scene):
+        if (scene is None and self._scene is None) or (scene is not None and scene.same(self._scene)):
             return False
         before, self._scene = self._scene, scene
         rows, cols = self.grid
@@ -355,7 +352,7 @@ def _raster(scene: Scene, layout: Layout, colours: Colours) -> Raster:
         wanted = scene.rows * scene.cols
         padded = np.array([*values, *[np.nan] * (wanted - len(values))][:wanted], dtype=float)
         share = shares(padded.reshape(scene.rows, scene.cols), scene.overlay.low, scene.overlay.high)
-        drawn = tinted(drawn, layout, share)
+        drawn = tinted(drawn, layout, share, 1.0 if colours == "16" else TINT)
     return raster(drawn, colours)
 
 

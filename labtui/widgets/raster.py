@@ -31,8 +31,10 @@ ANSI = (
 """What a terminal's own colours are about: only their names are sent, so a theme of the terminal's may differ."""
 _RAMP = np.array([(40, 30, 110), (35, 100, 150), (30, 160, 130), (120, 205, 70), (250, 225, 40)], dtype=float)
 """Dark to bright through hues that are told apart without red and green."""
-_TINT, _GROUND = 0.62, 0.5
-"""How much of a tinted pixel is the tint, and how bright the picture is below it."""
+TINT = 0.62
+"""How much of a tinted pixel is the tint where there are colours for both."""
+_GROUND = 0.5
+"""How bright the picture is below a tint."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ def shares(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip(scaled, 0.0, 1.0)
 
 
-def tinted(pixels: np.ndarray, layout: Layout, share: np.ndarray) -> np.ndarray:
-    """Pixels in grey, darkened, under a colour for each patch's share; patches without one are only darkened."""
+def tinted(pixels: np.ndarray, layout: Layout, share: np.ndarray, tint: float = TINT) -> np.ndarray:
+    """Pixels in grey, darkened, under a colour for each patch's share (``tint`` of the pixel); patches without one are
+    only darkened."""
     grey = (pixels @ np.array([0.299, 0.587, 0.114]))[..., None].repeat(3, axis=2) * _GROUND
     lines = np.arange(layout.height).repeat(2)
     row_of = np.array([layout.patch(0, y)[0] for y in range(layout.height)])[lines]
@@ -96,7 +99,7 @@ def tinted(pixels: np.ndarray, layout: Layout, share: np.ndarray) -> np.ndarray:
     below = np.minimum(place.astype(int), len(_RAMP) - 2)
     part = (place - below)[..., None]
     colour = _RAMP[below] * (1 - part) + _RAMP[below + 1] * part
-    mixed = grey * (1 - _TINT) + colour * _TINT
+    mixed = grey * (1 - tint) + colour * tint
     return np.where(np.isnan(each)[..., None], grey, mixed).astype(np.uint8)
 
 
@@ -156,15 +159,13 @@ def _many(pixels: np.ndarray) -> np.ndarray:
 
 
 def _few(pixels: np.ndarray) -> np.ndarray:
-    """The terminal's own 16, dithered."""
+    """The nearest of the terminal's own 16. Dithering was tried: at this size it only makes noise."""
     from PIL import Image as pil
 
     palette = pil.new("P", (1, 1))
     flat = [part for colour in ANSI for part in colour]
     palette.putpalette(flat + flat[:3] * (256 - len(ANSI)))
-    made = pil.fromarray(np.ascontiguousarray(pixels)).quantize(
-        palette=palette, dither=pil.Dither.FLOYDSTEINBERG
-    )
+    made = pil.fromarray(np.ascontiguousarray(pixels)).quantize(palette=palette, dither=pil.Dither.NONE)
     return np.minimum(np.asarray(made), len(ANSI) - 1).astype(int)
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from textual.app import App, ComposeResult
 
+from labtui.themes import SIXTEEN
 from labtui.widgets.picture import Overlay, Picture, Scene, overlay, short
 from labtui.widgets.raster import ANSI, Layout, lay, pixels, raster, shares, tinted
 
@@ -44,7 +45,8 @@ class One(App[None]):
 
     def on_mount(self) -> None:
         if self.ansi:
-            self.theme = "textual-ansi"
+            self.register_theme(SIXTEEN)
+            self.theme = SIXTEEN.name
         self.query_one(Picture).show(self.shown)
         self.query_one(Picture).focus()
 
@@ -64,7 +66,7 @@ def lines(app: App[None]) -> list[str]:
 @pytest.mark.parametrize("room", [(34, 17), (80, 24), (130, 50), (10, 3), (1, 1)])
 @pytest.mark.parametrize("whole", [False, True])
 def test_every_cell_belongs_to_the_patch_that_covers_it(grid, room, whole) -> None:
-    layout = lay(*grid, room, whole=whole)
+    layout = lay(grid[0], grid[1], room, whole=whole)
     if whole:
         assert layout.width <= max(2, room[0]) and layout.height <= max(1, room[1])
     else:
@@ -81,7 +83,7 @@ def test_every_cell_belongs_to_the_patch_that_covers_it(grid, room, whole) -> No
 @pytest.mark.parametrize("grid", [(8, 8), (2, 5), (16, 11)])
 @pytest.mark.parametrize("room", [(34, 17), (80, 24), (130, 50)])
 def test_patches_are_square_where_there_is_room(grid, room) -> None:
-    layout = lay(*grid, room)
+    layout = lay(grid[0], grid[1], room)
     aspect = (layout.width / grid[1]) / (2 * layout.height / grid[0])
     assert 0.9 < aspect < 1.1
 
@@ -98,8 +100,8 @@ def test_the_largest_layout_that_fits_is_taken() -> None:
 
 @pytest.mark.parametrize("grid", [(2, 5), (8, 8)])
 def test_each_patch_is_painted_in_its_colour(grid) -> None:
-    layout = lay(*grid, (grid[1] * 8, grid[0] * 4))
-    made = raster(pixels(patches(*grid), layout), "full")
+    layout = lay(grid[0], grid[1], (grid[1] * 8, grid[0] * 4))
+    made = raster(pixels(patches(grid[0], grid[1]), layout), "full")
     for row, col in product(range(grid[0]), range(grid[1])):
         x0, y0, x1, y1 = layout.cells((row, row + 1, col, col + 1))
         for x, y in ((x0, y0), (x1 - 1, y1 - 1)):
