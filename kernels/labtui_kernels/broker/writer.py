@@ -106,6 +106,10 @@ class LiveSession:
         self.state = SessionState()
         self.tables = Tables()
         self.rows: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self.images: dict[str, int] = {}
+        """Which event tells of a picture, by its digest."""
+        self.image_names: dict[str, str] = {}
+        """What the user calls it."""
         self.durable = 0
         self.stalled = ""
         self._backlog: deque[tuple[str, dict[str, Any]]] = deque()
@@ -159,6 +163,9 @@ class LiveSession:
     def _apply(self, event: Event) -> None:
         reduce(self.state, event)
         self.tables.apply(event)
+        if event.kind == "image.added":
+            digest = str(event.data.get("digest"))
+            self.images[digest], self.image_names[digest] = event.seq, str(event.data.get("name", ""))
         job, row = event.data.get("job"), event.data.get("row")
         if job is not None and row is not None:
             key = row_key(str(job), str(row))

@@ -6,34 +6,39 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 
 from labtui_artifacts.errors import JobFailed, UsageError
+from labtui_artifacts.images import short
 from labtui_artifacts.kinds.direction import DirectionFile
 
 from ..engine import Batch
 from ..lang.algebra import parse_algebra
+from ..lang.positions import Where
 from ..lang.sites import SiteGroup
 from ..lang.strength import Strength
 from ..metrics.base import Values
-from ..models.chat import Rendered
-from ..specs import Message, Sweep
+from ..specs import Message, Sweep, check_pictures
 from ..specs.plan import Plan, PlannedRow, plan_sweep
 from . import norms
 from .context import JobContext, Steps
 from .decode import STEP_BUDGET, new_resolver
 from .detokenize import Vocabulary
 from .measure import Measures, measure, prepare
-from .prompts import rendered
-from .resolve import PLAIN, Resolved, Resolver
+from .prompts import Prompted, rendered
+from .resolve import PLAIN, Resolved, Resolver, check_places
 from .rows import LiveRow
 
 SETTLE_SECONDS = 2.0
 MOST_SLOTS = 64
 KEPT = 64
 """Resolved points that are kept at a time."""
+
+
+_Point: TypeAlias = tuple[str, SiteGroup, Where, Strength]
+"""What the edits of a row are made of."""
 
 
 class SweepRecipe:
@@ -46,6 +51,7 @@ class SweepRecipe:
         self._plan: Plan | None = None
 
     def plan(self, ctx: JobContext) -> dict[str, Any]:
+        check_pictures(self.spec, ctx.loaded.info.shape)
         made = self._planned(ctx)
         done = sum(row.cell in ctx.committed for row in made.rows)
         before = sum(row.cell in ctx.committed and row.cell not in ctx.own for row in made.rows)
@@ -100,8 +106,8 @@ class SweepRun:
     spec: Sweep
     plan: Plan
     table: str
-    resolved: dict[tuple[str, SiteGroup, Strength], Resolved] = field(default_factory=dict)
-    prompts: dict[tuple[Message, ...], Rendered] = field(default_factory=dict)
+    resolved: dict[_Point, Resolved] = field(default_factory=dict)
+    prompts: dict[tuple[Message, ...], Prompted] = field(default_factory=dict)
     planned: dict[str, PlannedRow] = field(default_factory=dict)
     running: dict[str, LiveRow] = field(default_factory=dict)
     finished: list[LiveRow] = field(default_factory=list)
@@ -146,8 +152,15 @@ class SweepRun:
         yield from self._check_edits()
         for row in self.todo:
             if row.messages not in self.prompts:
-                self.prompts[row.messages] = rendered(ctx, row.messages, spec.thinking, spec.prefill)
+                self.prompts[row.messages] = rendered(
+                    ctx,
+                    row.messages,
+                    spec.thinking,
+                    spec.prefill,
+                    area=(spec.min_pixels, spec.max_pixels),
+                )
                 yield
+        self._check_places()
 
     def _check_edits(self) -> Generator[None, None, None]:
         """Measure the reference norms that are missing, and resolve each point of the grid once.
@@ -164,6 +177,18 @@ class SweepRun:
         for row in points.values():
             self._edits(row)
             yield
+
+    def _check_places(self) -> None:
+        """Refuse a place that a prompt does not have before the first row, not in the middle of the sweep."""
+        seen: set[tuple[object, ...]] = set()
+        for row in self.todo:
+            if row.control == "prompt":
+                continue
+            towers = frozenset(site.tower for site in row.sites)
+            key = (row.messages, row.where, towers)
+            if key not in seen:
+                seen.add(key)
+                check_places(row.edits, self.prompts[row.messages])
 
     def _edits(self, planned: PlannedRow) -> Resolved:
         """The row's edits for the engine; the last ones are kept, since rows of one point come together."""
@@ -304,6 +329,7 @@ class SweepRun:
             "prompt_id": self.plan.ids[planned.prompt],
             "prompt_set": origin,
             "prompt_class": group,
+            **self._pictures(planned),
             "direction": "" if planned.control == "zero" else planned.direction,
             "site": planned.site,
             "where": str(planned.where),
@@ -318,6 +344,14 @@ class SweepRun:
             "finish": row.finish,
             "note": "; ".join(row.resolved.notes),
         }
+
+    def _pictures(self, planned: PlannedRow) -> dict[str, str]:
+        """Columns for the prompt's pictures, where any prompt of the sweep has one: their names, and their digests."""
+        if not self.plan.pictured:
+            return {}
+        digests = [image for turn in self.plan.prompts[planned.prompt] for image in turn.images]
+        names = [self.ctx.picture_names.get(digest) or short(digest) for digest in digests]
+        return {"picture": ", ".join(names), "prompt_images": " ".join(digests)}
 
     def _tell(self) -> None:
         most = self.spec.max_new_tokens
@@ -357,8 +391,8 @@ def total_dose(planned: PlannedRow, resolved: Resolved) -> dict[str, float | Non
     return {unit: None if dose[unit] is None else dose[unit] * sites for unit in ("alpha", "abs", "pct")}
 
 
-def _point(row: PlannedRow) -> tuple[str, SiteGroup, Strength]:
-    return row.direction, row.sites, row.strength
+def _point(row: PlannedRow) -> _Point:
+    return row.direction, row.sites, row.where, row.strength
 
 
 def _duration(seconds: float) -> str:
