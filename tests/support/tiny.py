@@ -44,7 +44,7 @@ CORPUS = (
     "Naïve café — “quotes” and 漢字 are bytes too.",
 )
 
-_COMMON: dict[str, Any] = {
+COMMON: dict[str, Any] = {
     "hidden_size": 48,
     "intermediate_size": 64,
     "num_hidden_layers": 4,
@@ -55,9 +55,9 @@ _COMMON: dict[str, Any] = {
     # Large enough for blocks to matter: at the usual 0.02 every block is close to the identity.
     "initializer_range": 0.15,
 }
-_EXPERTS: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-_SHARED: dict[str, Any] = {"shared_expert_intermediate_size": 32}
-_LINEAR: dict[str, Any] = {
+EXPERTS: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+SHARED: dict[str, Any] = {"shared_expert_intermediate_size": 32}
+LINEAR: dict[str, Any] = {
     "head_dim": 12,
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
@@ -69,12 +69,12 @@ _LINEAR: dict[str, Any] = {
 }
 _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2Config", {}),
-    "qwen2_moe": ("Qwen2MoeConfig", {**_EXPERTS, **_SHARED}),
+    "qwen2_moe": ("Qwen2MoeConfig", {**EXPERTS, **SHARED}),
     "qwen3": ("Qwen3Config", {"head_dim": 12}),
-    "qwen3_moe": ("Qwen3MoeConfig", {"head_dim": 12, **_EXPERTS}),
-    "qwen3_next": ("Qwen3NextConfig", {**_LINEAR, **_EXPERTS, **_SHARED}),
-    "qwen3_5": ("Qwen3_5TextConfig", _LINEAR),
-    "qwen3_5_moe": ("Qwen3_5MoeTextConfig", {**_LINEAR, **_EXPERTS, **_SHARED}),
+    "qwen3_moe": ("Qwen3MoeConfig", {"head_dim": 12, **EXPERTS}),
+    "qwen3_next": ("Qwen3NextConfig", {**LINEAR, **EXPERTS, **SHARED}),
+    "qwen3_5": ("Qwen3_5TextConfig", LINEAR),
+    "qwen3_5_moe": ("Qwen3_5MoeTextConfig", {**LINEAR, **EXPERTS, **SHARED}),
 }
 
 
@@ -107,7 +107,7 @@ def tiny_tokenizer() -> transformers.Qwen2Tokenizer:
 def tiny_config(family: str, *, vocab_size: int, **config: Any) -> Any:
     """A transformers configuration of four blocks; keyword arguments replace single fields."""
     name, fields = _CONFIGS[family]
-    return getattr(transformers, name)(vocab_size=vocab_size, **{**_COMMON, **fields, **config})
+    return getattr(transformers, name)(vocab_size=vocab_size, **{**COMMON, **fields, **config})
 
 
 def tiny(family: str, *, seed: int = 0, **config: Any) -> LoadedModel:

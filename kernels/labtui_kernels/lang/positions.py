@@ -4,6 +4,10 @@ A sequence is the rendered prompt followed by the generated tokens. ``all`` is e
 the default; ``prompt`` and ``generated`` are its two parts; ``last`` is the last token of the prompt as
 rendered; ``content`` leaves out template tokens and the first position; ``text`` leaves out image
 positions. What is generated counts as content and as text.
+
+``image`` is the tokens of all images of the prompt, ``image1`` those of the second (they count from 0),
+``image[0:2,0:3]`` a rectangle of merged patches in each, ``ink`` the patches that a stimulus covers. In the vision
+tower the same words select patches: a merged patch stands for the square of patches that became it.
 """
 
 from __future__ import annotations
@@ -23,12 +27,33 @@ MAX_INDICES = 512
 MAX_POSITION = 10_000_000
 
 _WINDOW = re.compile(r"generated\[\s*([0-9]{0,8})\s*:\s*([0-9]{0,8})\s*\]\Z")
-_RECT = re.compile(r"image\[\s*([0-9]{1,6})\s*:\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*:\s*([0-9]{1,6})\s*\]\Z")
+_RECT = re.compile(
+    r"image([0-9]{0,3})\[\s*([0-9]{1,6})\s*:\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*:\s*([0-9]{1,6})\s*\]\Z"
+)
+_NUMBERED = re.compile(r"(image|ink)([0-9]{1,3})\Z")
 _INDEX = re.compile(r"-?[0-9]{1,8}\Z")
 _HOW = (
-    "expected one of all, prompt, last, generated, generated[0:20], content, text, image, "
+    "expected one of all, prompt, last, generated, generated[0:20], content, text, image, image0, "
     "image[0:2,0:3], ink, or positions such as [0,5,-1]"
 )
+
+
+@dataclass(frozen=True)
+class ImageSpan:
+    """Where one image of a prompt lies: its tokens are [start, start + rows * cols), raster over merged patches.
+
+    ``ink`` has one mark for each of them where a stimulus knows what it covers; it is empty otherwise.
+    """
+
+    start: int
+    rows: int
+    cols: int
+    ink: tuple[bool, ...] = ()
+
+    @property
+    def stop(self) -> int:
+        """The position after its last token."""
+        return self.start + self.rows * self.cols
 
 
 @dataclass(frozen=True)
@@ -36,7 +61,8 @@ class Where:
     """A selection of positions.
 
     ``start`` and ``stop`` are the window of ``generated`` (half-open, counted in generated tokens; stop
-    None is without end). ``rect`` is (row start, row stop, column start, column stop) in merged patches.
+    None is without end). ``number`` is the image meant by ``image`` and ``ink``, from 0 (None: every one), and ``rect``
+    (row start, row stop, column start, column stop) in merged patches.
     ``indices`` count from the start of the prompt, negative ones from its end; those past the prompt are
     generated tokens.
     """
@@ -46,26 +72,32 @@ class Where:
     stop: int | None = None
     rect: tuple[int, int, int, int] | None = None
     indices: tuple[int, ...] = ()
+    number: int | None = None
 
     def __str__(self) -> str:
         if self.kind == "indices":
             return f"[{','.join(map(str, self.indices))}]"
         if self.kind == "generated" and (self.start or self.stop is not None):
             return f"generated[{self.start or ''}:{'' if self.stop is None else self.stop}]"
-        if self.kind == "image" and self.rect is not None:
+        name = self.kind if self.number is None else f"{self.kind}{self.number}"
+        if self.rect is not None:
             r0, r1, c0, c1 = self.rect
-            return f"image[{r0}:{r1},{c0}:{c1}]"
-        return self.kind
+            return f"{name}[{r0}:{r1},{c0}:{c1}]"
+        return name
 
-    def prompt_mask(self, prompt_len: int, content: Sequence[bool] = ()) -> list[bool]:
+    def prompt_mask(
+        self, prompt_len: int, content: Sequence[bool] = (), images: Sequence[ImageSpan] = ()
+    ) -> list[bool]:
         """Which of the prompt's ``prompt_len`` positions are selected.
 
         ``content`` marks the positions that are no template tokens and no sinks; only ``content`` needs it.
-        Raises UsageError for an index before the prompt's start, and for image positions, which a prompt
-        of text has none of.
+        ``images`` says where the prompt's images lie. Raises UsageError for an index before the prompt's start,
+        for image positions in a prompt without that image, and for a rectangle that leaves it.
         """
-        if self.kind in ("all", "prompt", "text"):
+        if self.kind in ("all", "prompt"):
             return [True] * prompt_len
+        if self.kind in ("image", "ink", "text"):
+            return self._image_mask(prompt_len, images)
         if self.kind == "generated":
             return [False] * prompt_len
         if self.kind == "last":
@@ -88,9 +120,56 @@ class Where:
                 if index < prompt_len:
                     mask[index] = True
             return mask
-        raise UsageError(
-            f"where {str(self)!r}: this prompt has no image; expected a place in text, such as prompt"
-        )
+        raise AssertionError(self.kind)
+
+    def _image_mask(self, prompt_len: int, images: Sequence[ImageSpan]) -> list[bool]:
+        text = self.kind == "text"
+        selected = [[True] * (span.stop - span.start) for span in images] if text else self.patch_mask(images)
+        mask = [text] * prompt_len
+        for span, marks in zip(images, selected, strict=True):
+            for place, mark in enumerate(marks, span.start):
+                if mark:
+                    mask[place] = not text
+        return mask
+
+    def patch_mask(self, images: Sequence[ImageSpan]) -> list[list[bool]]:
+        """Which merged patches of each image are selected, for a site of the vision tower: one list an image.
+
+        ``all`` and ``prompt`` are all of them. Raises UsageError for a selection that means nothing in a picture, for
+        a prompt without that image, and for a rectangle that leaves it.
+        """
+        if self.kind not in ("all", "prompt", "image", "ink"):
+            raise UsageError(
+                f"where {str(self)!r}: a site of the vision tower has patches, not tokens; "
+                "expected all, image, image0, image[0:2,0:3] or ink"
+            )
+        if not images or (self.number is not None and self.number >= len(images)):
+            has = f"{len(images)} image{'s' * (len(images) > 1)}, counted from 0" if images else "no image"
+            place = "an image in the prompt" if not images else f"image0 to image{len(images) - 1}"
+            raise UsageError(f"where {str(self)!r}: this prompt has {has}; expected {place}")
+        meant = range(len(images)) if self.number is None else (self.number,)
+        return [
+            self._marks(span, number) if number in meant else [False] * (span.rows * span.cols)
+            for number, span in enumerate(images)
+        ]
+
+    def _marks(self, span: ImageSpan, number: int) -> list[bool]:
+        if self.kind == "ink":
+            if not span.ink:
+                raise UsageError(
+                    f"where {str(self)!r}: what image{number} covers is not known, it is no stimulus; "
+                    "expected a rectangle, such as image[0:2,0:3]"
+                )
+            return list(span.ink)
+        if self.rect is None:
+            return [True] * (span.rows * span.cols)
+        r0, r1, c0, c1 = self.rect
+        if r1 > span.rows or c1 > span.cols:
+            raise UsageError(
+                f"where {str(self)!r}: image{number} has {span.rows} rows and {span.cols} columns of merged patches; "
+                f"expected a rectangle within [0:{span.rows},0:{span.cols}]"
+            )
+        return [r0 <= row < r1 and c0 <= col < c1 for row in range(span.rows) for col in range(span.cols)]
 
     def generated_at(self, step: int, prompt_len: int | None = None) -> bool:
         """Whether the forward pass that processes generated token ``step`` (from 0) is selected.
@@ -126,13 +205,15 @@ def parse_where(text: str | Where) -> Where:
                 f"where {shown(text)}: the window is empty; expected generated[0:20] with start < stop"
             )
         return Where("generated", start=start, stop=stop)
+    if match := _NUMBERED.match(text):
+        return Where(cast(Kind, match[1]), number=int(match[2]))
     if match := _RECT.match(text):
-        r0, r1, c0, c1 = (int(match[i]) for i in range(1, 5))
+        r0, r1, c0, c1 = (int(match[i]) for i in range(2, 6))
         if r1 <= r0 or c1 <= c0:
             raise UsageError(
                 f"where {shown(text)}: empty rectangle; expected image[r0:r1,c0:c1] with r0 < r1, c0 < c1"
             )
-        return Where("image", rect=(r0, r1, c0, c1))
+        return Where("image", rect=(r0, r1, c0, c1), number=int(match[1]) if match[1] else None)
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     words = [word.strip() for word in inner.split(",")]
     if inner.strip() and all(_INDEX.match(word) for word in words):
@@ -151,5 +232,5 @@ def parse_where(text: str | Where) -> Where:
 
 def complete_where(prefix: str) -> list[str]:
     """The positions whose name starts with ``prefix``."""
-    names = [*KINDS, "generated[0:20]", "image[0:1,0:1]", "[0]", "[-1]"]
+    names = [*KINDS, "generated[0:20]", "image0", "image[0:1,0:1]", "[0]", "[-1]"]
     return [name for name in names if name.startswith(prefix.strip())]

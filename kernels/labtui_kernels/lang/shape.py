@@ -11,7 +11,8 @@ class ModelShape:
 
     ``family`` is an adapter's name (``"qwen2"``, ``"qwen3_moe"``, ...). ``blocks`` and ``width`` are the
     language model's; ``vision_blocks`` and ``vision_width`` the vision tower's (0 without one);
-    ``deepstack`` is how many early blocks get image features added after their output (Qwen3-VL).
+    ``deepstack`` is how many early blocks get image features added after their output (Qwen3-VL); ``merge``
+    is the side of the square of patches that the merger makes into one image token (0 without a tower).
     """
 
     family: str
@@ -20,3 +21,4 @@ class ModelShape:
     vision_blocks: int = 0
     vision_width: int = 0
     deepstack: int = 0
+    merge: int = 0

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from labtui_kernels.models.families.base import Family, text_part
+from labtui_kernels.models.families.vision import VisionFamily
 from labtui_kernels.models.info import ModelInfo
 
 UNBOUNDED = 1 << 30  # a context that no configuration states
@@ -24,7 +25,7 @@ def describe(
 ) -> ModelInfo:
     """Everything :class:`ModelInfo` holds, read from the live model, its configuration and its tokenizer."""
     config = text_part(model.config)
-    shape = family.shape(config)
+    shape = family.shape(model.config)
     parameter = next(model.parameters())
     return ModelInfo(
         source=source,
@@ -48,6 +49,11 @@ def describe(
         stop_ids=stop_ids(model, tokenizer),
         sliding_window=sliding_window(config),
         rope=rope_scaling(config),
+        vision_blocks=shape.vision_blocks,
+        vision_width=shape.vision_width,
+        deepstack=shape.deepstack,
+        merge=shape.merge,
+        vision_windowed=family.windowed(model.config) if isinstance(family, VisionFamily) else (),
     )
 
 

@@ -71,14 +71,17 @@ def test_hybrid_families_say_so_and_mix_both_kinds_of_block() -> None:
         assert loaded.family.hybrid == (len(kinds) == 2), (name, kinds)
 
 
-def test_a_configuration_with_a_vision_tower_gives_the_text_shape() -> None:
+def test_a_configuration_with_a_vision_tower_gives_both_shapes() -> None:
     text = transformers.Qwen3_5TextConfig(hidden_size=64, num_hidden_layers=8)
-    config = transformers.Qwen3_5Config(text_config=text.to_dict())
+    config = transformers.Qwen3_5Config(
+        text_config=text.to_dict(), vision_config={"depth": 5, "hidden_size": 32}
+    )
     config.architectures = ["Qwen3_5ForConditionalGeneration"]
     for form in (config, config.to_dict()):
         family = families.find(form)
-        assert family.name == "qwen3_5"
-        assert (family.shape(form).blocks, family.shape(form).width) == (8, 64)
+        assert family.name == "qwen3_5_vl"
+        shape = family.shape(form)
+        assert (shape.blocks, shape.width, shape.vision_blocks, shape.vision_width) == (8, 64, 5, 32)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,22 @@ from labtui_artifacts.errors import UsageError
 from labtui_kernels.models.families.base import Family, config_field
 from labtui_kernels.models.families.hybrid import QWEN3_5, QWEN3_5_MOE, QWEN3_NEXT
 from labtui_kernels.models.families.text import QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE
+from labtui_kernels.models.families.vision import (
+    QWEN2_5_VL,
+    QWEN2_VL,
+    QWEN3_5_VL,
+    QWEN3_5_VL_MOE,
+    QWEN3_VL,
+    QWEN3_VL_MOE,
+    VisionFamily,
+)
 
-FAMILIES: tuple[Family, ...] = (QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE, QWEN3_NEXT, QWEN3_5, QWEN3_5_MOE)
+FAMILIES: tuple[Family, ...] = (
+    *(QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE, QWEN3_NEXT, QWEN3_5, QWEN3_5_MOE),
+    *(QWEN2_VL, QWEN2_5_VL, QWEN3_VL, QWEN3_VL_MOE, QWEN3_5_VL, QWEN3_5_VL_MOE),
+)
 
-__all__ = ["FAMILIES", "Family", "by_name", "find", "known"]
+__all__ = ["FAMILIES", "Family", "VisionFamily", "by_name", "find", "known"]
 
 
 def known() -> str:

@@ -42,6 +42,11 @@ class Family(Protocol):
         ...
 
     @property
+    def vision(self) -> bool:
+        """Whether it has a vision tower; such a family is a :class:`~.vision.VisionFamily`."""
+        ...
+
+    @property
     def unquantised(self) -> tuple[str, ...]:
         """Names of modules that stay whole under 4-bit and 8-bit loading: the head, and any vision tower."""
         ...
@@ -111,6 +116,7 @@ class TextFamily:
     model_types: tuple[str, ...]
     causal_class: str
     hybrid: bool = False
+    vision: bool = False
     unquantised: tuple[str, ...] = ("lm_head", "model.visual")
 
     def shape(self, config: Any) -> ModelShape:

@@ -28,17 +28,16 @@ QWEN3_NEXT = HybridFamily(
     causal_class="Qwen3NextForCausalLM",
 )
 
-# Checkpoints of 3.5 come with a vision tower; the text class loads the language model out of them.
 QWEN3_5 = HybridFamily(
     name="qwen3_5",
-    architectures=("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"),
-    model_types=("qwen3_5", "qwen3_5_text"),
+    architectures=("Qwen3_5ForCausalLM",),
+    model_types=("qwen3_5_text",),
     causal_class="Qwen3_5ForCausalLM",
 )
 
 QWEN3_5_MOE = HybridFamily(
     name="qwen3_5_moe",
-    architectures=("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"),
-    model_types=("qwen3_5_moe", "qwen3_5_moe_text"),
+    architectures=("Qwen3_5MoeForCausalLM",),
+    model_types=("qwen3_5_moe_text",),
     causal_class="Qwen3_5MoeForCausalLM",
 )
