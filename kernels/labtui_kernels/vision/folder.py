@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-from labtui_artifacts.errors import BadFile, UsageError
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+
+from labtui_artifacts.errors import BadFile, UsageError
 
 from .stimuli import COLORS, NEUTRAL, NO_WORD, Stimulus, subset_of
 

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from labtui_artifacts.errors import UsageError
 from PIL import Image, ImageDraw
+
+from labtui_artifacts.errors import UsageError
 
 from .stimuli import BACKGROUNDS, COLORS, Split
 

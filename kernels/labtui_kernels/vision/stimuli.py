@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from labtui_artifacts.errors import UsageError
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from labtui_artifacts.errors import UsageError
 
 INK_QUESTION = "What is the ink color of the text?"
 WORD_QUESTION = "What word is written?"
