@@ -40,7 +40,7 @@ def logits_of(model: Qwen2VLForConditionalGeneration, group: Group) -> Tensor:
     if group.pixels is not None:
         features = see(model, group.pixels, group.grid)
         mask = (group.ids == model.config.image_token_id).unsqueeze(-1)
-        embeds = embeds.masked_scatter(mask, features)
+        embeds = embeds.masked_scatter(mask, features.to(embeds.dtype))
     out = model.model.language_model(
         inputs_embeds=embeds, position_ids=group.positions, attention_mask=group.allowed, use_cache=False
     )

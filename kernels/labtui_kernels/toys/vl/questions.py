@@ -62,7 +62,7 @@ def asked_of_words(rng: random.Random, word: str, ink: str) -> list[tuple[str, s
     return asked
 
 
-def asked_of_scene(rng: random.Random, scene: scenes.Scene, kinds: int = 4) -> list[tuple[str, str]]:
+def asked_of_scene(rng: random.Random, scene: scenes.Scene, kinds: int = 3) -> list[tuple[str, str]]:
     """(question, answer) about a scene: at most one of each of ``kinds`` kinds, at times a caption.
 
     Counts of shapes that are there are asked more often than of those that are not.

@@ -44,7 +44,7 @@ class Plan:
     course: Course
 
 
-PLAN = Plan(10_000, 1.5e-3, Course(still=1200, wide=3600))
+PLAN = Plan(6500, 1.5e-3, Course(still=1000, wide=3000))
 
 
 def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLConfig:
@@ -53,7 +53,7 @@ def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLConfig:
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": 128,
-            "intermediate_size": 384,
+            "intermediate_size": 256,
             "num_hidden_layers": 6,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
