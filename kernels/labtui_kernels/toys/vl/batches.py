@@ -148,9 +148,9 @@ class Course:
 
     still: int
     wide: int
-    words: int = 16
-    scenes: int = 16
-    texts: int = 6
+    words: int = 10
+    scenes: int = 8
+    texts: int = 2
 
     def spread(self, step: int) -> float:
         """0 at first, 1 from ``wide`` on."""
