@@ -44,7 +44,7 @@ class Plan:
     course: Course
 
 
-PLAN = Plan(11_000, 1.3e-3, Course(still=1500, wide=4500))
+PLAN = Plan(6500, 1.5e-3, Course(still=700, wide=2800))
 
 
 def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLConfig:
@@ -128,7 +128,7 @@ class Training:
             fused=True,
         )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, max_lr=plan.rate, total_steps=plan.steps, pct_start=0.04, final_div_factor=100.0
+            self.optimiser, max_lr=plan.rate, total_steps=plan.steps, pct_start=0.05, final_div_factor=100.0
         )
 
     @property
