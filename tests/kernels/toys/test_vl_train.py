@@ -100,7 +100,7 @@ def test_questions_in_one_row_are_answered_as_if_each_were_asked_alone(
 
 
 def test_only_answers_are_targets_and_each_question_counts_once(tokenizer: PreTrainedTokenizerFast) -> None:
-    steps = Steps(tokenizer, Course(still=10, wide=20), seed=0)
+    steps = Steps(tokenizer, Course(still=10, wide=20), 0, 0, 100)
     for step in (0, 15, 30):
         for group in steps[step]:
             for row in range(len(group.ids)):
@@ -115,14 +115,14 @@ def test_only_answers_are_targets_and_each_question_counts_once(tokenizer: PreTr
 def test_the_course_goes_from_words_at_rest_to_the_whole_range(tokenizer: PreTrainedTokenizerFast) -> None:
     course = Course(still=100, wide=300)
     assert [course.spread(step) for step in (0, 100, 200, 300, 900)] == [0, 0, 0.5, 1, 1]
-    steps = Steps(tokenizer, course, seed=0)
+    steps = Steps(tokenizer, course, 0, 0, 1000)
     assert {tuple(len(group.ids) for group in steps[step]) for step in (0, 99)} == {course.early}
     assert {tuple(len(group.ids) for group in steps[step]) for step in (100, 900)} == {course.late}
     assert {steps[step][0].grid for step in range(0, 100, 9)} == {(4, 10)}
     assert len({steps[step][0].grid for step in range(300, 330)}) == len(stimuli.CANVASES)
-    again = Steps(tokenizer, course, seed=0)
-    assert torch.equal(steps[250][1].ids, again[250][1].ids)
-    pixels, same = steps[250][1].pixels, again[250][1].pixels
+    again = Steps(tokenizer, course, 0, 200, 1000)
+    assert torch.equal(steps[250][1].ids, again[50][1].ids)
+    pixels, same = steps[250][1].pixels, again[50][1].pixels
     assert pixels is not None and same is not None and torch.equal(pixels, same)
 
 
