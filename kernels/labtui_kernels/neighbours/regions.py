@@ -35,8 +35,10 @@ class Region:
 
 
 def plain(word: str) -> str:
-    """A word as it is compared: no white space about it, no case, no plural s."""
-    found = word.strip().strip(".,;:!?\"'()[]").casefold()
+    """A word as it is compared: no white space or marks about it, no case, no plural s."""
+    found = word.strip().strip(".,;:!?\"'()[]“”‘’").casefold()
+    if found.endswith("sses"):
+        return found[:-2]
     return found[:-1] if len(found) > 3 and found.endswith("s") and not found.endswith("ss") else found
 
 
@@ -112,9 +114,13 @@ def _interval(match: np.ndarray, pictures: np.ndarray, seed: int) -> tuple[float
     return float(low), float(high)
 
 
-def _chance(table: np.ndarray, own: np.ndarray, pictures: np.ndarray, seed: int) -> tuple[float | None, float | None]:
+def _chance(
+    table: np.ndarray, own: np.ndarray, pictures: np.ndarray, seed: int
+) -> tuple[float | None, float | None]:
     """``own`` is each token's region, ``pictures`` each region's picture."""
-    others: Mapping[int, np.ndarray] = {int(one): np.flatnonzero(pictures != one) for one in np.unique(pictures)}
+    others: Mapping[int, np.ndarray] = {
+        int(one): np.flatnonzero(pictures != one) for one in np.unique(pictures)
+    }
     if any(not len(choice) for choice in others.values()):
         return None, None
     draw = np.random.default_rng(seed)

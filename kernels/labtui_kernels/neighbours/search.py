@@ -107,7 +107,9 @@ class IndexSearch:
         at, captions = int(columns["caption"][token]), self.index.captions
         start, stop = (int(one) for one in columns["span"][token])
         if not 0 <= at < len(captions) or not 0 <= start <= stop <= len(captions[at]):
-            raise BadFile(f"{self.index.file.path}: damaged index: token {token} is of no caption; build it again")
+            raise BadFile(
+                f"{self.index.file.path}: damaged index: token {token} is of no caption; build it again"
+            )
         caption = captions[at]
         position = int(columns["position"][token])
         site = parse_site(self.sites[place]).short
@@ -117,5 +119,6 @@ class IndexSearch:
     def _columns(self) -> dict[str, np.ndarray]:
         names = ("caption", "position", "span")
         return {
-            name: np.concatenate([np.asarray(shard.column(name)) for shard in self.index.shards]) for name in names
+            name: np.concatenate([np.asarray(shard.column(name)) for shard in self.index.shards])
+            for name in names
         }

@@ -34,6 +34,7 @@ from .calibrate import Calibrate, Match
 from .diagnose import Diagnose
 from .fields import Expression, Name, check_name, parse_read
 from .index import Index
+from .vision_tokens import VisionTokens
 
 METHODS = ("pair", "mean-difference", "pca", "logistic", "random")
 CONFIRM_ROWS = 20_000
@@ -381,6 +382,7 @@ KINDS: dict[str, type[Spec]] = {
     "calibrate": Calibrate,
     "match": Match,
     "index": Index,
+    "vision-tokens": VisionTokens,
 }
 
 __all__ = [
@@ -404,6 +406,7 @@ __all__ = [
     "Rerun",
     "Spec",
     "Sweep",
+    "VisionTokens",
     "check_name",
     "parse_read",
 ]

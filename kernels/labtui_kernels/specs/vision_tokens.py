@@ -22,7 +22,9 @@ class Label(Part, frozen=True, kw_only=True):
     """A box of a picture, (left, top, right, bottom) in pixels, and the words that describe what is in it."""
 
     box: Annotated[list[float], Meta(min_length=4, max_length=4)]
-    words: Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(min_length=1, max_length=50)]
+    words: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(min_length=1, max_length=50)
+    ]
 
 
 class VisionTokens(Spec, frozen=True, kw_only=True, tag="vision-tokens"):
@@ -32,13 +34,15 @@ class VisionTokens(Spec, frozen=True, kw_only=True, tag="vision-tokens"):
         default_factory=list
     )
     scenes: Annotated[int, Meta(ge=0, le=MAX_IMAGES)] = 0
-    labels: Annotated[list[Annotated[list[Label], Meta(max_length=1_000)]], Meta(max_length=MAX_IMAGES)] = field(
-        default_factory=list
+    labels: Annotated[list[Annotated[list[Label], Meta(max_length=1_000)]], Meta(max_length=MAX_IMAGES)] = (
+        field(default_factory=list)
     )
     index: Name = ""
     layers: Expression = ""
     sites: Expression = ""
-    readings: Annotated[list[Reading], Meta(max_length=5)] = field(default_factory=lambda: [*CONTEXTUAL, *STATIC])
+    readings: Annotated[list[Reading], Meta(max_length=5)] = field(
+        default_factory=lambda: [*CONTEXTUAL, *STATIC]
+    )
     k: Annotated[int, Meta(ge=1, le=50)] = 5
     shuffled: Annotated[int, Meta(ge=0, le=20)] = 1
     prompt: Text = "Describe this picture."
@@ -56,19 +60,25 @@ class VisionTokens(Spec, frozen=True, kw_only=True, tag="vision-tokens"):
             raise self.refuse("images", "expected at least one picture, or a number of scenes")
         if self.labels and len(self.labels) != len(self.images):
             raise self.refuse(
-                "labels", f"{len(self.labels)} lists for {len(self.images)} images; expected one for each, or none"
+                "labels",
+                f"{len(self.labels)} lists for {len(self.images)} images; expected one for each, or none",
             )
         for number, listed in enumerate(self.labels):
             for one in listed:
                 if not (one.box[0] < one.box[2] and one.box[1] < one.box[3]):
-                    raise self.refuse(f"labels[{number}]", f"the box {one.box} is empty; expected left < right, top < bottom")
+                    raise self.refuse(
+                        f"labels[{number}]",
+                        f"the box {one.box} is empty; expected left < right, top < bottom",
+                    )
         if len(set(self.readings)) != len(self.readings):
             raise self.refuse("readings", "one of them is there twice")
         for key in ("sites", "layers"):
             if getattr(self, key):
                 check_sites(getattr(self, key))
         if not self.index and (self.layers or not self.read):
-            raise self.refuse("index", "contextual neighbours need one; expected the name of an index, or static readings")
+            raise self.refuse(
+                "index", "contextual neighbours need one; expected the name of an index, or static readings"
+            )
         for key in ("index", "table", "name"):
             if value := getattr(self, key):
                 check_name(value, key, self)
@@ -81,7 +91,9 @@ class VisionTokens(Spec, frozen=True, kw_only=True, tag="vision-tokens"):
 
 def state_sites(shape: ModelShape) -> list[Site]:
     """Where norms and similarities are measured: the embeddings, every block's output, and after the final norm."""
-    return [site for site in all_sites(shape) if site.tower == "llm" and site.point in ("embed", "out", "norm")]
+    return [
+        site for site in all_sites(shape) if site.tower == "llm" and site.point in ("embed", "out", "norm")
+    ]
 
 
 def reading_sites(spec: VisionTokens, shape: ModelShape) -> list[Site]:
@@ -95,7 +107,9 @@ def reading_sites(spec: VisionTokens, shape: ModelShape) -> list[Site]:
     sites = sorted({site for group in parse_sites(spec.sites, shape) for site in group})
     for site in sites:
         if site.tower != "llm" or site.point in ("attn", "mlp"):
-            raise spec.refuse("sites", f"{site.short} is not the decoder's residual stream; expected llm.8 or such")
+            raise spec.refuse(
+                "sites", f"{site.short} is not the decoder's residual stream; expected llm.8 or such"
+            )
     return sites
 
 
