@@ -185,7 +185,8 @@ class Store:
             header = read_header(path)
         except LabError as problem:
             return Entry(name, "", status.st_size, status.st_mtime, problem=str(problem))
-        return Entry(name, header.kind, status.st_size, status.st_mtime, header.meta)
+        held = index.shard_bytes(self.root, header.meta) if header.kind == index.KIND else 0
+        return Entry(name, header.kind, status.st_size + held, status.st_mtime, header.meta)
 
     def _check_free(self, name: str, replace: bool) -> None:
         if not replace and os.path.lexists(self._place(name)):

@@ -269,6 +269,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def shard_bytes(store: Path, meta: Mapping[str, Any]) -> int:
+    """What the shards of an index take on disk, as far as they are there."""
+    key = str(meta.get("key"))
+    if not _KEY.fullmatch(key):
+        return 0
+    return sum(path.stat().st_size for path in place(store, key).glob("*.safetensors"))
+
+
 def remove_shards(store: Path, key: str) -> None:
     """Remove the shards named ``key``, unless another index of the store is made of them."""
     for path in store.glob("*.safetensors"):

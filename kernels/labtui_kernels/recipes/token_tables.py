@@ -191,6 +191,7 @@ def token_rows(one: Seen, site: Site, reading: str, read: Read, first: int) -> l
             "reading": reading,
             "norm": float(one.measured[site].norms[number]),
             "token": best.token if best else None,
+            "word": best.word if best else None,
             "score": best.score if best else None,
             "hits": [each.as_hit() for each in near],
             "label": " ".join(one.regions[mark].words) if mark is not None else "",
@@ -198,7 +199,9 @@ def token_rows(one: Seen, site: Site, reading: str, read: Read, first: int) -> l
         if best is not None and best.site:
             found |= {"at": best.site, "caption": best.caption}
         if mark is not None:
-            found["match"] = any(plain(each.word) in one.regions[mark].names for each in near)
+            names = one.regions[mark].names
+            found["match"] = best is not None and plain(best.word) in names
+            found["match_any"] = any(plain(each.word) in names for each in near)
         rows.append(found)
     return rows
 

@@ -213,7 +213,8 @@ def test_scenes_are_labelled_by_their_shapes(vision: Lab) -> None:
     for row in table(ctx, "layers"):
         own = [r for r in marked if r["reading"] == row["reading"]]
         assert row["labelled"] == len(own) == result["labelled"]
-        assert row["match_any"] == pytest.approx(np.mean([r["match"] for r in own]))
+        assert row["match_any"] == pytest.approx(np.mean([r["match_any"] for r in own]))
+        assert row["match"] == pytest.approx(np.mean([r["match"] for r in own]))
         assert row["match"] <= row["match_any"] and row["match_low"] <= row["match"] <= row["match_high"]
         assert 0 <= row["match_chance"] <= row["match_chance_95"] <= 1
 
