@@ -159,7 +159,7 @@ async def _row(lab: AsyncLab, key: str) -> dict[str, Any]:
 async def _show(lab: AsyncLab, outcome: Outcome) -> None:
     """What was found in a table; tables as tables; answers as text under their arm; else what the job says."""
     from labtui.commands import calibration
-    from labtui_sessions import diagnosis, diagnosis_page
+    from labtui_sessions import pages
 
     if calibration.show(outcome.result):
         return
@@ -167,9 +167,9 @@ async def _show(lab: AsyncLab, outcome: Outcome) -> None:
     for note in outcome.result.get("notes") or []:
         output.note(str(note))
     for table in tables.values():
-        if diagnosis.kind_of(table.columns) is not None:
-            rows = diagnosis_page.as_rows(table)
-            print(output.clean(diagnosis_page.head_of(table)))
+        if (page := pages.of(table)) is not None:
+            rows = page.as_rows(table)
+            print(output.clean(page.head_of(table)))
             output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
             continue
         rows = [table.row(i) for i in range(min(table.rows, MAX_SHOWN))]

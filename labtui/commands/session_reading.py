@@ -32,7 +32,7 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
     """What SESSION holds: model, jobs, rows, tables, the effects in its sweeps, notes."""
     from labtui import fetching
     from labtui.commands import calibration
-    from labtui_sessions import diagnosis, diagnosis_page, findings, lenses
+    from labtui_sessions import findings, lenses, pages
     from labtui_sessions.log import state_at
     from labtui_sessions.phases import results_by_table
     from labtui_sessions.stats import is_sweep
@@ -66,9 +66,9 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
             _section(f"lens rates in table {output.clean(name)}, hits per 100 words pooled over prompts")
             output.table(rows, list(rows[0]))
     for table in tables:
-        rows = diagnosis_page.as_rows(table) if diagnosis.kind_of(table.columns) is not None else []
-        if rows:
-            _section(f"{output.clean(diagnosis_page.head_of(table))} (table {output.clean(table.name)})")
+        page = pages.of(table)
+        if page is not None and (rows := page.as_rows(table)):
+            _section(f"{output.clean(page.head_of(table))} (table {output.clean(table.name)})")
             output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from . import diagnosis, diagnosis_page, lenses
+from . import lenses, pages
 from .compare import KEYS
 from .events import JobQueued, typed
 from .fields import JobView, RowView
@@ -121,8 +121,8 @@ def _table(
     yield ""
     yield f"{table.rows} rows in {len(table.cells)} cells."
     yield ""
-    if diagnosis.kind_of(table.columns) is not None:
-        yield from diagnosis_page.page_of(table)
+    if (page := pages.of(table)) is not None:
+        yield from page.page_of(table)
         yield from _pictures(table, figures)
         return
     keys = [

@@ -13,7 +13,7 @@ from typing import Any
 
 from labtui_artifacts import files
 from labtui_artifacts.errors import BadFile, UsageError
-from labtui_artifacts.exchange import control_vector, neuronpedia, npy, pt, svec
+from labtui_artifacts.exchange import control_vector, latentlens, neuronpedia, npy, pt, svec
 from labtui_artifacts.exchange.base import ROWS, Imported, Reading
 from labtui_artifacts.files import Array
 from labtui_artifacts.header import Header, open_regular
@@ -57,6 +57,7 @@ def detect(path: Path) -> str:
     if path.is_dir():
         if (path / "vector.yaml").is_file():
             return "neuronpedia"
+        latentlens.check(path)
         raise UsageError(f"{path}: a folder without a vector.yaml, expected a file or a Neuronpedia vector")
     with open_regular(path) as handle:
         start = handle.read(8)
@@ -144,6 +145,8 @@ def export_from(
     if format == NATIVE:
         if sites:
             raise UsageError("--site is for foreign formats: a safetensors file is copied whole")
+        if file.kind == "index":
+            raise UsageError(f"index {name!r} is more than one file: build it again where it is needed")
         files.copy(file.path, out)
         return ()
     if file.kind != "direction":

@@ -2,6 +2,7 @@
 
 from .base import Message, PromptSource, Spec, as_messages, shown_prompt
 from .images import check_pictures, expand, named, pictures_in
+from .index import Index
 from .kinds import (
     KINDS,
     Calibrate,
@@ -18,6 +19,7 @@ from .kinds import (
     Reference,
     Rerun,
     Sweep,
+    VisionTokens,
 )
 from .load import inline, load, load_toml, override, read, read_prompts, to_dict
 from .write import template, to_command, to_toml
@@ -31,6 +33,7 @@ __all__ = [
     "Diagnose",
     "Direction",
     "Generate",
+    "Index",
     "Match",
     "Message",
     "Patch",
@@ -41,6 +44,7 @@ __all__ = [
     "Rerun",
     "Spec",
     "Sweep",
+    "VisionTokens",
     "as_messages",
     "check_pictures",
     "expand",

@@ -33,6 +33,8 @@ from .base import (
 from .calibrate import Calibrate, Match
 from .diagnose import Diagnose
 from .fields import Expression, Name, check_name, parse_read
+from .index import Index
+from .vision_tokens import VisionTokens
 
 METHODS = ("pair", "mean-difference", "pca", "logistic", "random")
 CONFIRM_ROWS = 20_000
@@ -379,6 +381,8 @@ KINDS: dict[str, type[Spec]] = {
     "diagnose": Diagnose,
     "calibrate": Calibrate,
     "match": Match,
+    "index": Index,
+    "vision-tokens": VisionTokens,
 }
 
 __all__ = [
@@ -391,6 +395,7 @@ __all__ = [
     "Diagnose",
     "Direction",
     "Generate",
+    "Index",
     "Match",
     "Message",
     "Patch",
@@ -401,6 +406,7 @@ __all__ = [
     "Rerun",
     "Spec",
     "Sweep",
+    "VisionTokens",
     "check_name",
     "parse_read",
 ]

@@ -32,6 +32,8 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "reference": {},
     "diagnose": {"style": "terse"},
     "calibrate": {"direction": "terse"},
+    "index": {"name": "captions"},
+    "vision-tokens": {"images": ["photo.png"], "index": "captions"},
     "match": {"direction": "terse", "like": "8%*terse@llm.4"},
 }
 """What a template says where a field has no default worth showing."""
