@@ -15,6 +15,7 @@ from .kinds import (
     RecordedRow,
     Reference,
     Rerun,
+    Stroop,
     Sweep,
 )
 from .load import inline, load, load_toml, override, read, read_prompts, to_dict
@@ -37,6 +38,7 @@ __all__ = [
     "Reference",
     "Rerun",
     "Spec",
+    "Stroop",
     "Sweep",
     "as_messages",
     "inline",

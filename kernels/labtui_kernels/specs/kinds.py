@@ -30,6 +30,7 @@ from .base import (
 from .calibrate import Calibrate, Match
 from .diagnose import Diagnose
 from .fields import Expression, Name, check_name, parse_read
+from .stroop import Stroop
 
 METHODS = ("pair", "mean-difference", "pca", "logistic", "random")
 CONFIRM_ROWS = 20_000
@@ -358,6 +359,7 @@ KINDS: dict[str, type[Spec]] = {
     "diagnose": Diagnose,
     "calibrate": Calibrate,
     "match": Match,
+    "stroop": Stroop,
 }
 
 __all__ = [
@@ -378,6 +380,7 @@ __all__ = [
     "Reference",
     "Rerun",
     "Spec",
+    "Stroop",
     "Sweep",
     "check_name",
     "parse_read",

@@ -27,6 +27,7 @@ from .base import Message, PromptSource, as_messages, shown_prompt
 from .calibrate import Calibrate, Match
 from .diagnose import Diagnose, count_diagnose, pairs_of
 from .kinds import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
+from .stroop import Stroop, count_stroop
 
 Control: TypeAlias = Literal["", "zero", "random", "shuffled", "negated", "prompt"]
 ZERO = Strength(0.0)
@@ -389,9 +390,7 @@ def _with_system(chat: Sequence[Message], system: str | None) -> list[Message]:
 
 def _said(chat: Sequence[Message]) -> list[list[Any]]:
     """What tells a chat from others: who says what, and about which pictures."""
-    return [
-        [turn.role, turn.content, *([list(turn.images)] if turn.images else [])] for turn in chat
-    ]
+    return [[turn.role, turn.content, *([list(turn.images)] if turn.images else [])] for turn in chat]
 
 
 def _digest(parts: Sequence[Any]) -> str:
@@ -440,6 +439,8 @@ def count(spec: Spec, shape: ModelShape, styles: Mapping[str, Axis] | None = Non
         return {"rows": 0, "cells": 0, "sites": len(parse_sites(spec.sites, shape)), "prompts": _poles(spec)}
     if isinstance(spec, Diagnose):
         return count_diagnose(spec, shape)
+    if isinstance(spec, Stroop):
+        return count_stroop(spec, shape)
     return {"rows": 0, "cells": 0}
 
 

@@ -33,6 +33,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "diagnose": {"style": "terse"},
     "calibrate": {"direction": "terse"},
     "match": {"direction": "terse", "like": "8%*terse@llm.4"},
+    "stroop": {},
 }
 """What a template says where a field has no default worth showing."""
 
