@@ -132,21 +132,22 @@ def random_scene(
     rng: random.Random,
     split: Split = "train",
     canvases: Sequence[tuple[int, int]] = CANVASES,
-    sides: Sequence[int] | None = None,
+    most: int = 4,
+    backgrounds: Sequence[str] = tuple(BACKGROUNDS),
 ) -> Scene:
-    """One scene of ``split``: one to four shapes that do not touch, in random places."""
+    """One scene of ``split``: one to ``most`` shapes that do not touch, in random places."""
     canvas = rng.choice(list(canvases))
-    count = rng.randint(1, 4)
+    count = rng.randint(1, most)
     while True:
         shapes: list[Shape] = []
         for _ in range(40):
-            side = rng.choice(list(sides or SPLIT_SIDES[split]))
+            side = rng.choice(SPLIT_SIDES[split])
             left, top = rng.randint(1, canvas[0] - side - 1), rng.randint(1, canvas[1] - side - 1)
             box = (left, top, left + side, top + side)
             if not any(_near(box, other) for _, _, other in shapes):
                 shapes.append((rng.choice(SHAPES), rng.choice(list(COLORS)), box))
             if len(shapes) == count:
-                image = paint(canvas, rng.choice(list(BACKGROUNDS)), shapes)
+                image = paint(canvas, rng.choice(list(backgrounds)), shapes)
                 return Scene(image, shapes, ask(shapes, canvas))
 
 

@@ -202,16 +202,21 @@ def random_stimulus(
     canvases: Sequence[tuple[int, int]] = CANVASES,
     sizes: Sequence[int] | None = None,
     spread: float = 1.0,
+    fonts: Sequence[str] | None = None,
+    backgrounds: Sequence[str] = tuple(BACKGROUNDS),
 ) -> Stimulus:
-    """``word`` in ``ink`` in a random font, size, place, background and canvas of ``split``."""
+    """``word`` in ``ink`` in a random font, size, place, background and canvas of ``split``, or of those given."""
     text = "x" * rng.randint(3, 6) if word == NO_WORD else word
     canvas = rng.choice(list(canvases))
     while True:
-        font, size = rng.choice(SPLIT_FONTS[split]), rng.choice(list(sizes or SPLIT_SIZES[split]))
+        font, size = (
+            rng.choice(list(fonts or SPLIT_FONTS[split])),
+            rng.choice(list(sizes or SPLIT_SIZES[split])),
+        )
         if fits(text, font, size, canvas):
             break
     place = random_place(rng, split, spread)
-    background = rng.choice(list(BACKGROUNDS))
+    background = rng.choice(list(backgrounds))
     return draw(word, ink, font=font, size=size, place=place, background=background, canvas=canvas, text=text)
 
 

@@ -142,22 +142,37 @@ class Encoder:
         return ids, torch.cat(places, dim=1), targets, weights, segments
 
 
+Rows = tuple[int, int, int]
+"""How many rows of a batch are words, scenes and texts."""
+
+
 @dataclass(frozen=True)
 class Course:
-    """How hard step ``step`` is: words are centred at one size up to ``still``, then spread until ``wide``."""
+    """How hard a step is. Up to step ``still`` words are centred in one font and size, scenes have one shape, all on
+    white, and the rows are ``early``. Then words spread and scenes fill, to their full range at step ``wide``, and
+    the rows are ``late``.
+    """
 
     still: int
     wide: int
-    words: int = 16
-    scenes: int = 16
-    texts: int = 6
+    early: Rows = (14, 4, 6)
+    late: Rows = (10, 8, 2)
 
     def spread(self, step: int) -> float:
         """0 at first, 1 from ``wide`` on."""
         return min(1.0, max(0.0, (step - self.still) / (self.wide - self.still)))
 
+    def rows(self, step: int) -> Rows:
+        return self.early if step < self.still else self.late
 
-FIRST_SIZE = 24
+
+FIRST_FONT, FIRST_SIZE, FIRST_BACKGROUND = "sans-bold", 24, "white"
+
+
+def backgrounds_at(spread: float) -> list[str]:
+    """`FIRST_BACKGROUND` at first, more and more of them until half of the spread."""
+    others = [name for name in stimuli.BACKGROUNDS if name != FIRST_BACKGROUND]
+    return [FIRST_BACKGROUND, *others[: round(2 * spread * len(others))]]
 
 
 class Steps(Dataset[list[Group]]):
@@ -177,30 +192,35 @@ class Steps(Dataset[list[Group]]):
             raise IndexError(index)
         step = self.first + index
         rng = random.Random(f"vl/{self.seed}/{step}")
-        return [
-            self.encoder.group(rows) for rows in (self._words(rng, step), self._scenes(rng), self._texts(rng))
-        ]
-
-    def _words(self, rng: random.Random, step: int) -> list[Asked]:
+        words, pictures, texts = self.course.rows(step)
         spread = self.course.spread(step)
+        drawn = self._words(rng, words, spread), self._scenes(rng, pictures, spread), self._texts(rng, texts)
+        return [self.encoder.group(rows) for rows in drawn]
+
+    def _words(self, rng: random.Random, count: int, spread: float) -> list[Asked]:
         canvas = rng.choice(stimuli.CANVASES) if spread > 0.5 else stimuli.CANVASES[0]
         near = max(1.0, 12 * spread)
         sizes = [size for size in stimuli.SPLIT_SIZES["train"] if abs(size - FIRST_SIZE) <= near]
+        fonts = stimuli.SPLIT_FONTS["train"] if spread else (FIRST_FONT,)
         rows = []
-        for _ in range(self.course.words):
+        for _ in range(count):
             subset = rng.choices(stimuli.SUBSETS, (1, 1.5, 1.5, 6))[0]
             word, ink = rng.choice(stimuli.pairs(subset))
             made = stimuli.random_stimulus(
-                rng, word, ink, "train", canvases=[canvas], sizes=sizes, spread=spread
-            )
+                rng, word, ink, "train", canvases=[canvas], sizes=sizes, spread=spread, fonts=fonts,
+                backgrounds=backgrounds_at(spread),
+            )  # fmt: skip
             rows.append(Asked(made.image, asked_of_words(rng, word, ink), system=rng.random() < 0.15))
         return rows
 
-    def _scenes(self, rng: random.Random) -> list[Asked]:
+    def _scenes(self, rng: random.Random, count: int, spread: float) -> list[Asked]:
         canvas = rng.choice(scenes.CANVASES)
-        drawn = [scenes.random_scene(rng, "train", [canvas]) for _ in range(self.course.scenes)]
+        drawn = [
+            scenes.random_scene(rng, "train", [canvas], 1 + round(3 * spread), backgrounds_at(spread))
+            for _ in range(count)
+        ]
         return [Asked(s.image, asked_of_scene(rng, s), system=rng.random() < 0.15) for s in drawn]
 
-    def _texts(self, rng: random.Random) -> list[Asked]:
-        made = [asked_of_text(rng) for _ in range(self.course.texts)]
+    def _texts(self, rng: random.Random, count: int) -> list[Asked]:
+        made = [asked_of_text(rng) for _ in range(count)]
         return [Asked(None, asked, caption, rng.random() < 0.15) for caption, asked in made]

@@ -44,7 +44,7 @@ class Plan:
     course: Course
 
 
-PLAN = Plan(6500, 1.5e-3, Course(still=1000, wide=3000))
+PLAN = Plan(6500, 1.5e-3, Course(still=700, wide=2800))
 
 
 def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLConfig:
@@ -128,7 +128,7 @@ class Training:
             fused=True,
         )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, max_lr=plan.rate, total_steps=plan.steps, pct_start=0.06, final_div_factor=100.0
+            self.optimiser, max_lr=plan.rate, total_steps=plan.steps, pct_start=0.05, final_div_factor=100.0
         )
 
     @property
@@ -226,7 +226,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="give up after so long (default 60)")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints (default 500)")
     given = parser.parse_args(arguments)
     train(given.out, given.seed, given.minutes, given.threads, given.every)
