@@ -74,21 +74,26 @@ class ImageStore:
             return False
         return True
 
-    def read(self, digest: str, name: str = "") -> bytes:
-        """A picture's bytes. UsageError when it is not here, BadFile when they are not those it is named by.
-
-        ``name`` is what the user calls it, for the error.
-        """
+    def require(self, digest: str, name: str = "") -> Path:
+        """Where a picture lies; UsageError when it is not here. ``name`` is what the user calls it, for the error."""
         path = self.path(digest)
-        called = f"picture {name or short(digest)}"
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except FileNotFoundError:
-            said = f" ({short(digest)})" if name else ""
-            raise UsageError(f"{called}{said} is not in this kernel's store; send it again, as in @photo.png") from None
+        if not path.is_file():
+            called = f"{name} ({short(digest)})" if name and name != short(digest) else short(digest)
+            raise UsageError(
+                f"picture {called} is not in this kernel's store; send the file again, as in @{name or 'photo.png'}"
+            )
+        return path
+
+    def read(self, digest: str, name: str = "") -> bytes:
+        """A picture's bytes. UsageError when it is not here, BadFile when they are not those it is named by."""
+        path = self.require(digest, name)
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
         if digest_of(data) != digest:
-            raise BadFile(f"{path}: damaged: its bytes are not those of {called}; remove it and send it again")
+            raise BadFile(
+                f"{path}: damaged: its bytes are not those of picture {name or short(digest)}; remove the file and send "
+                "the picture again"
+            )
         return data
 
     def put(self, data: bytes) -> str:
@@ -96,8 +101,11 @@ class ImageStore:
         digest = digest_of(data)
         if not self.touch(digest):
             part = self.folder / f".part-{os.getpid()}-{short(digest)}"
-            self.receive(part, 0, data)
-            self.adopt(part, digest)
+            try:
+                self.receive(part, 0, data)
+                self.adopt(part, digest)
+            finally:
+                part.unlink(missing_ok=True)
         return digest
 
     def receive(self, part: Path, offset: int, data: bytes) -> int:
@@ -128,23 +136,21 @@ class ImageStore:
             os.close(handle)
         return offset + len(data)
 
+    def check(self, part: Path, digest: str) -> None:
+        """Raise UsageError unless a file's bytes are those of ``digest``."""
+        with part.open("rb") as file:
+            found = PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest:
+            raise UsageError(
+                f"picture {short(digest)}: the bytes that came are those of {short(found)}, so it was damaged on the way "
+                "or changed meanwhile; send it again"
+            )
+
     def adopt(self, part: Path, digest: str) -> None:
-        """Move a whole file to its place. UsageError when its bytes are not those of ``digest``; it is gone then."""
-        place = self.path(digest)
-        try:
-            with part.open("r+b") as file:
-                found = PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
-                if found != digest:
-                    raise UsageError(
-                        f"picture {short(digest)}: the bytes that came are those of {short(found)}, so it was "
-                        "damaged on the way or changed meanwhile; send it again"
-                    )
-                os.fsync(file.fileno())
-            part.rename(place)
-        except FileNotFoundError:
-            raise UsageError(f"picture {short(digest)}: no piece of it has come") from None
-        finally:
-            part.unlink(missing_ok=True)
+        """Move a whole, checked file to its place; it reaches the disk first."""
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.rename(self.path(digest))
 
     def __iter__(self) -> Iterator[Stored]:
         for path in sorted(self.folder.iterdir()):

@@ -1,6 +1,7 @@
 """Specs: what to do, as small structs that read and write as TOML, and their plans into rows. No torch."""
 
 from .base import Message, PromptSource, Spec, as_messages, shown_prompt
+from .images import check_pictures, expand, named, pictures_in
 from .kinds import (
     KINDS,
     Calibrate,
@@ -12,6 +13,7 @@ from .kinds import (
     Generate,
     Match,
     Patch,
+    RecordedImage,
     RecordedRow,
     Reference,
     Rerun,
@@ -34,6 +36,7 @@ __all__ = [
     "Message",
     "Patch",
     "PromptSource",
+    "RecordedImage",
     "RecordedRow",
     "Reference",
     "Rerun",
@@ -41,10 +44,14 @@ __all__ = [
     "Stroop",
     "Sweep",
     "as_messages",
+    "check_pictures",
+    "expand",
     "inline",
     "load",
     "load_toml",
+    "named",
     "override",
+    "pictures_in",
     "read",
     "read_prompts",
     "shown_prompt",

@@ -328,6 +328,7 @@ def plan_sweep(
             spec.top_p,
             spec.top_k,
             spec.stop,
+            *([spec.min_pixels, spec.max_pixels] if spec.min_pixels or spec.max_pixels else []),
         ]
     )
     rows: list[PlannedRow] = []
