@@ -9,7 +9,6 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 
 from labtui_sessions import stroop
 from labtui_sessions.stats import is_sweep
-
 from tests.sessions.stroop_tables import NORMS, SHARES, SITES, answers, choice, cosines, study, table
 
 

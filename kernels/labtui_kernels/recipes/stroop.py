@@ -98,6 +98,7 @@ class StroopRecipe:
             run.close()
         return {
             **run.result(),
+            "table": self.table(ctx),
             "rows": len(rows.made),
             "skipped": len(rows.made) - run.committed,
             "labels": list(sets.labels),
