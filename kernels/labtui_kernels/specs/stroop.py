@@ -42,7 +42,7 @@ class Stroop(Spec, frozen=True, kw_only=True, tag="stroop"):
     deltas: Annotated[list[DeltaName], Meta(max_length=3)] = field(default_factory=lambda: [*DELTAS])  # type: ignore[list-item]
     sites: Expression = "vision.*,vision.merged"
     strengths: Annotated[list[float | str], Meta(max_length=64)] = field(
-        default_factory=lambda: ["12.5%", "25%", "50%", "100%", "200%", "400%"]
+        default_factory=lambda: ["25%", "50%", "100%", "200%"]
     )
     pool: Literal["mean", "ink"] = "mean"
     where: str = ""
