@@ -8,7 +8,7 @@ from typing import Any
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
 
-GRIDS = ("sweep", "calibrate")
+GRIDS = ("sweep", "calibrate", "stroop")
 """Kinds of job whose rows are cells of a grid."""
 _SAME = ("sites", "prompts", "dose", "batch", "force", *specs.Decoding.__struct_fields__)
 

@@ -32,7 +32,7 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
     """What SESSION holds: model, jobs, rows, tables, the effects in its sweeps, notes."""
     from labtui import fetching
     from labtui.commands import calibration
-    from labtui_sessions import findings, lenses, pages
+    from labtui_sessions import findings, lenses, pages, stroop_page
     from labtui_sessions.log import state_at
     from labtui_sessions.phases import results_by_table
     from labtui_sessions.stats import is_sweep
@@ -41,14 +41,20 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
         state = state_at(log)
         calibrations = results_by_table(log)
         tables = list(_tables(log).by_name.values())
-    sweeps = [table for table in tables if is_sweep(table)]
+    studies = stroop_page.studies({table.name: table for table in tables})
+    told = {name for study in studies for name in study.tables}
+    sweeps = [table for table in tables if is_sweep(table) and table.name not in told]
     found = {table.name: findings.summaries_of(table, deltas) for table in sweeps}
     seen = {table.name: lenses.lens_cells(table) for table in sweeps}
     if as_json:
         effects = [findings.as_document(name, one) for name, many in found.items() for one in many]
         rates = [lenses.as_document(name, one) for name, many in seen.items() for one in many]
+        said = {study.name: list(stroop_page.sentences(study)) for study in studies}
         output.emit_json(
-            {**_as_document(state), "effects": effects, "lenses": rates, "calibrations": calibrations}
+            {
+                **_as_document(state),
+                **{"effects": effects, "lenses": rates, "calibrations": calibrations, "stroop": said},
+            }
         )
         return
     _print_state(state)
@@ -70,6 +76,14 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
         if page is not None and (rows := page.as_rows(table)):
             _section(f"{output.clean(page.head_of(table))} (table {output.clean(table.name)})")
             output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
+    for study in studies:
+        _section(f"Stroop steering {output.clean(study.name)}")
+        for sentence in stroop_page.sentences(study):
+            print(f"- {output.clean(sentence)}")
+        for rows in (list(stroop_page.site_rows(study)), list(stroop_page.judged_rows(study))):
+            if rows:
+                print()
+                output.table(rows, list(rows[0]))
 
 
 def _as_document(state: SessionState) -> dict[str, Any]:
@@ -188,12 +202,30 @@ def report(session: str, file: Path | None, deltas: dict[str, float], force: boo
 @click.option("--table", "name", help="Which table (default: the only one).")
 @click.option("--format", "kind", type=click.Choice(FORMATS), default="csv", show_default=True)
 @click.option("--out", "file", type=click.Path(path_type=Path), help="Default: stdout (not for parquet).")
+@click.option(
+    "--stroop",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="A Stroop recipe as a folder, under its study's names.",
+)
 @force_option
 @target_options
-def export(session: str, name: str | None, kind: str, file: Path | None, force: bool, target: Target) -> None:
+def export(
+    session: str,
+    name: str | None,
+    kind: str,
+    file: Path | None,
+    folder: Path | None,
+    force: bool,
+    target: Target,
+) -> None:
     """A table of SESSION for other programs. CSV cells that a spreadsheet would run are made plain text."""
     from labtui import fetching
     from labtui_sessions import export as exports
+
+    if folder is not None:
+        _export_stroop(session, name or "", folder, force, target)
+        return
 
     with fetching.opened(session, target) as log:
         table = _choose(log, name)
@@ -205,6 +237,29 @@ def export(session: str, name: str | None, kind: str, file: Path | None, force: 
         raise UsageError("--format parquet: give the file with --out")
     for part in exports.text_parts(table, kind):
         print(part, end="")
+
+
+def _export_stroop(session: str, name: str, folder: Path, force: bool, target: Target) -> None:
+    """Results as JSON, and the chunks where the store of this machine has them."""
+    from labtui import fetching
+    from labtui_artifacts import paths
+    from labtui_artifacts.kinds.chunks import ChunksFile
+    from labtui_artifacts.store import Store
+    from labtui_sessions import stroop_export
+    from labtui_sessions.log import state_at
+
+    with fetching.opened(session, target) as log:
+        tables, state = _tables(log).by_name, state_at(log)
+    known = [
+        str(job.result.get("chunks")) for job in state.jobs.values() if job.kind == "stroop" and job.result
+    ]
+    store = Store(paths.artifacts())
+    there = next((one for one in reversed(known) if one in store), None)
+    chunks = None if there is None else ChunksFile.view(store.get(there, kind="chunks"), there)
+    written = stroop_export.export(tables, folder, chunks, name=name, replace=force)
+    output.note(f"wrote {len(written)} files to {folder}")
+    if chunks is None:
+        output.note("without the chunks: they are not in the store of this machine")
 
 
 def _tables(log: EventLog) -> Tables:

@@ -18,9 +18,10 @@ import numpy as np
 from labtui_artifacts.errors import UsageError
 from labtui_artifacts.files import write_atomically
 
-from . import diagnosis, diagnosis_figures
+from . import diagnosis, diagnosis_figures, stroop_figures
 from .findings import summaries_of
 from .stats import Cell, Summary
+from .stroop_page import Study
 from .tables import Table
 
 if TYPE_CHECKING:
@@ -47,14 +48,16 @@ class Album:
         self.replace = replace
         self.written: list[Path] = []
 
-    def __call__(self, table: Table) -> Sequence[tuple[str, str]]:
-        """Captions and names of the figures of a sweep's or a diagnosis' table; at most ``MAX_FIGURES`` in all.
+    def __call__(self, table: Table | Study) -> Sequence[tuple[str, str]]:
+        """Captions and names of the figures of a sweep's or a diagnosis' table, or of a Stroop recipe; at most
+        ``MAX_FIGURES`` in all.
 
         UsageError when a file of that name is there and must not be replaced.
         """
         made: list[tuple[str, str]] = []
-        if diagnosis.kind_of(table.columns) is not None:
-            for caption, kind, figure in diagnosis_figures.draw(table):
+        if isinstance(table, Study) or diagnosis.kind_of(table.columns) is not None:
+            drawn = stroop_figures.draw(table) if isinstance(table, Study) else diagnosis_figures.draw(table)
+            for caption, kind, figure in drawn:
                 if len(self.written) < MAX_FIGURES:
                     made.append((caption, self._write(figure, f"{table.name}-{kind}")))
             return made

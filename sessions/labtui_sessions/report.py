@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from . import lenses, pages
+from . import lenses, pages, stroop_page
 from .compare import KEYS
 from .events import JobQueued, typed
 from .fields import JobView, RowView
@@ -21,8 +21,9 @@ from .state import SessionState
 from .stats import is_sweep
 from .tables import Table, as_json
 
-Figures = Callable[[Table], Sequence[tuple[str, str]]]
-"""Draws a table's pictures; gives their captions and the names of the files, as the page links to them."""
+Figures = Callable[[Table | stroop_page.Study], Sequence[tuple[str, str]]]
+"""Draws the pictures of a table, or of a Stroop recipe's tables together; gives their captions and the names of the
+files, as the page links to them."""
 
 MAX_TEXTS = 12
 MAX_LINES = 40
@@ -43,11 +44,7 @@ def report(log: EventLog, *, deltas: Deltas | None = None, figures: Figures | No
         *_head(state),
         *_model(state),
         *_jobs(state, specs),
-        *(
-            text
-            for table in tables_of(log).by_name.values()
-            for text in _table(table, deltas or {}, figures, found.get(table.name, []))
-        ),
+        *_tables(tables_of(log).by_name, deltas or {}, figures, found),
         *_texts(state),
         *_incidents(state),
     ]
@@ -114,6 +111,25 @@ def _audit(job: JobView) -> str:
     return "clean" if job.audit.get("ok") else f"FAILED: {job.audit.get('detail', '')}"
 
 
+def _tables(
+    tables: Mapping[str, Table],
+    deltas: Deltas,
+    figures: Figures | None,
+    found: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> Iterator[str]:
+    """Table by table; those of a Stroop recipe on one page, where the first of them stands."""
+    of = {name: study for study in stroop_page.studies(tables) for name in study.tables}
+    told: set[str] = set()
+    for table in tables.values():
+        study = of.get(table.name)
+        if study is None:
+            yield from _table(table, deltas, figures, found.get(table.name, []))
+        elif study.name not in told:
+            told.add(study.name)
+            yield from stroop_page.page_of(study)
+            yield from _pictures(study, figures)
+
+
 def _table(
     table: Table, deltas: Deltas, figures: Figures | None, found: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
@@ -157,7 +173,7 @@ def _table(
     yield ""
 
 
-def _pictures(table: Table, figures: Figures | None) -> Iterator[str]:
+def _pictures(table: Table | stroop_page.Study, figures: Figures | None) -> Iterator[str]:
     for caption, name in figures(table) if figures is not None else ():
         yield f"![{line(caption)}]({name})"
         yield ""

@@ -332,13 +332,13 @@ class Keeper:
         return tables[name].earlier(job.id)
 
     def _known(self, job: Job, cells: set[str]) -> dict[str, dict[str, Any]]:
-        """What a calibration or a matching goes on from: what its committed rows measured."""
-        if job.kind not in ("calibrate", "match") or not cells:
+        """What a search or a choice goes on from: what the committed rows measured."""
+        if job.kind not in ("calibrate", "match", "stroop") or not cells:
             return {}
         from labtui_kernels import specs
 
         spec = specs.load(job.spec)
-        assert isinstance(spec, specs.Calibrate | specs.Match)
+        assert isinstance(spec, specs.Calibrate | specs.Match | specs.Stroop)
         table = self._broker.sessions.get(job.session).tables.by_name.get(spec.table or job.id)
         return {} if table is None else table.measured(cells, spec.judged_by)
 

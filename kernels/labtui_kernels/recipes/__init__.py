@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 KINDS = (
     "generate", "direction", "sweep", "rerun", "patch", "compose", "reference", "diagnose", "calibrate", "match",
     "index", "vision-tokens",
+    "stroop",
 )  # fmt: skip
 
 

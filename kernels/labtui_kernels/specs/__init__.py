@@ -18,6 +18,7 @@ from .kinds import (
     RecordedRow,
     Reference,
     Rerun,
+    Stroop,
     Sweep,
     VisionTokens,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "Reference",
     "Rerun",
     "Spec",
+    "Stroop",
     "Sweep",
     "VisionTokens",
     "as_messages",

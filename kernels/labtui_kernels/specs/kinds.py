@@ -34,6 +34,7 @@ from .calibrate import Calibrate, Match
 from .diagnose import Diagnose
 from .fields import Expression, Name, check_name, parse_read
 from .index import Index
+from .stroop import Stroop
 from .vision_tokens import VisionTokens
 
 METHODS = ("pair", "mean-difference", "pca", "logistic", "random")
@@ -383,6 +384,7 @@ KINDS: dict[str, type[Spec]] = {
     "match": Match,
     "index": Index,
     "vision-tokens": VisionTokens,
+    "stroop": Stroop,
 }
 
 __all__ = [
@@ -405,6 +407,7 @@ __all__ = [
     "Reference",
     "Rerun",
     "Spec",
+    "Stroop",
     "Sweep",
     "VisionTokens",
     "check_name",

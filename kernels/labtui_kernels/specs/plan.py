@@ -28,6 +28,7 @@ from .calibrate import Calibrate, Match
 from .diagnose import Diagnose, count_diagnose, pairs_of
 from .index import Index, count_index
 from .kinds import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
+from .stroop import Stroop, count_stroop
 from .vision_tokens import VisionTokens, count_vision_tokens
 
 Control: TypeAlias = Literal["", "zero", "random", "shuffled", "negated", "prompt"]
@@ -450,6 +451,8 @@ def count(spec: Spec, shape: ModelShape, styles: Mapping[str, Axis] | None = Non
         return count_index(spec, shape)
     if isinstance(spec, VisionTokens):
         return count_vision_tokens(spec, shape)
+    if isinstance(spec, Stroop):
+        return count_stroop(spec, shape)
     return {"rows": 0, "cells": 0}
 
 

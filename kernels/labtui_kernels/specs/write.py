@@ -35,6 +35,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "index": {"name": "captions"},
     "vision-tokens": {"images": ["photo.png"], "index": "captions"},
     "match": {"direction": "terse", "like": "8%*terse@llm.4"},
+    "stroop": {},
 }
 """What a template says where a field has no default worth showing."""
 

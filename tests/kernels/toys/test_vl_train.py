@@ -57,7 +57,9 @@ def test_patches_are_those_of_the_image_processor(canvas: tuple[int, int]) -> No
     torch.testing.assert_close(values, wanted["pixel_values"], atol=1e-6, rtol=0)
 
 
-def test_all_pictures_at_once_give_what_the_tower_gives_one_by_one(model: Qwen2VLForConditionalGeneration) -> None:
+def test_all_pictures_at_once_give_what_the_tower_gives_one_by_one(
+    model: Qwen2VLForConditionalGeneration,
+) -> None:
     pictures = [scene.image for scene in scenes.generate(12, 0) if scene.image.size == (112, 84)]
     assert len(pictures) > 1
     values, grid = batches.patchify(pictures)
