@@ -74,6 +74,11 @@ def artifacts() -> Path:
     return _inside("artifacts")
 
 
+def images() -> Path:
+    """``home()/images``: the pictures that a kernel was sent, by digest."""
+    return _inside("images")
+
+
 def claims() -> Path:
     """``home()/claims``: one file a claim."""
     return _inside("claims")

@@ -23,6 +23,7 @@ from labtui_kernels.models.checkpoint import Checkpoint, inspect
 from labtui_kernels.models.families import Family
 from labtui_kernels.models.hashing import weight_hash
 from labtui_kernels.models.info import ModelInfo
+from labtui_kernels.models.processor import ProcessorSettings
 from labtui_kernels.models.progress import Progress, Steps, silent, watch_tensors
 from labtui_kernels.models.source import Source, locate
 
@@ -35,13 +36,17 @@ QUANTISATIONS = ("4bit", "8bit")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that is ready: in evaluation mode without gradients, with its tokenizer and its adapter."""
+    """A model that is ready: in evaluation mode without gradients, with its tokenizer and its adapter.
+
+    ``processor`` says how pictures are prepared; None for text models, and where nothing but the family's defaults is known.
+    """
 
     model: Any
     tokenizer: Any
     family: Family
     info: ModelInfo
     device: torch.device
+    processor: ProcessorSettings | None = None
 
 
 def load(

@@ -9,10 +9,14 @@ import msgspec
 from msgspec import Meta, field
 
 from labtui_artifacts.errors import UsageError
+from labtui_artifacts.images import is_digest
 
 MAX_TEXT = 200_000
 MAX_MESSAGES = 200
 MAX_PROMPTS = 20_000
+MAX_IMAGES = 16
+"""Pictures of one message."""
+MAX_PATH = 4096
 MAX_SEED = 2**63 - 1
 DEFAULT_SYSTEM = "You are a helpful assistant."
 
@@ -36,11 +40,20 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return UsageError(f"spec {self.kind}: {field}: {why}")
 
 
-class Message(Part, frozen=True, kw_only=True):
-    """One turn of a chat."""
+class Message(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """One turn of a chat.
+
+    ``images`` are the pictures before its text: paths where a user writes the spec, ``sha256:…`` of their bytes once
+    they have been sent to a kernel.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: Annotated[str, Meta(max_length=MAX_TEXT)]
+    images: Sequence[Annotated[str, Meta(max_length=MAX_PATH)]] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.images, tuple):  # so that chats can be keys
+            msgspec.structs.force_setattr(self, "images", tuple(self.images))
 
 
 class PromptSource(Part, frozen=True, kw_only=True):
@@ -91,6 +104,8 @@ def check_prompt(prompt: str | Sequence[Message], field: str, spec: Spec, *, end
             raise spec.refuse(field, "the prompt is empty; expected some text")
         return
     turns = list(prompt)
+    for index, turn in enumerate(turns):
+        _check_images(turn, f"{field}[{index}].images", spec)
     if turns and turns[0].role == "system":
         turns = turns[1:]
     if not turns:
@@ -102,13 +117,26 @@ def check_prompt(prompt: str | Sequence[Message], field: str, spec: Spec, *, end
                 field,
                 f"turn {index + 1} is the {turn.role}'s; expected user and assistant by turns, user first",
             )
-        if not turn.content.strip():
+        if not turn.content.strip() and not turn.images:
             raise spec.refuse(field, f"turn {index + 1} is empty; expected some text")
     if turns[-1].role != "user" and ends == "user":
         raise spec.refuse(
             field,
             "the last turn is the assistant's; end with the user's, and use prefill to begin the answer",
         )
+
+
+def _check_images(turn: Message, field: str, spec: Spec) -> None:
+    """Raise UsageError for pictures in a turn that takes none, too many of them, or one that names nothing."""
+    if turn.images and turn.role != "user":
+        raise spec.refuse(field, f"pictures in the {turn.role}'s turn; expected them in the user's")
+    if len(turn.images) > MAX_IMAGES:
+        raise spec.refuse(field, f"{len(turn.images)} pictures; at most {MAX_IMAGES} in a message")
+    for image in turn.images:
+        if not image.strip() or "\0" in image:
+            raise spec.refuse(field, "an empty name; expected a picture's path")
+        if image.startswith("sha256:") and not is_digest(image):
+            raise spec.refuse(field, f"{image[:80]!r}; expected sha256: and 64 hexadecimal digits, or a path")
 
 
 def shown_prompt(prompt: str | Sequence[Message]) -> str:

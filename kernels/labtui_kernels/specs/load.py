@@ -17,6 +17,7 @@ from labtui_artifacts.errors import UsageError
 
 from ..lang.text import did_you_mean, shown
 from .base import MAX_PROMPTS, MAX_TEXT, Message, Part, PromptSource, Spec
+from .images import as_prompt, expand
 from .kinds import KINDS, Calibrate, Controls, Match, RecordedRow, Sweep
 
 MAX_FILE = 16 * 1024 * 1024
@@ -175,14 +176,17 @@ def _decode(raw: bytes, what: str) -> str:
 def inline(spec: Spec, base: Path) -> Spec:
     """The same spec with a prompt file's prompts in place of its name, which is relative to ``base``.
 
-    Specs travel to kernels on other machines, so files are read where the spec is written.
+    Specs travel to kernels on other machines, so files are read where the spec is written. Pictures in its lines are
+    found from its own folder.
     """
     if not isinstance(spec, Sweep | Calibrate | Match) or not isinstance(spec.prompts, PromptSource):
         return spec
     if spec.prompts.file is None:
         return spec
     path = base / Path(spec.prompts.file).expanduser()
-    return msgspec.structs.replace(spec, prompts=read_prompts(path, f"spec {spec.kind}: prompts"))
+    prompts = read_prompts(path, f"spec {spec.kind}: prompts")
+    folder = path.parent.absolute()
+    return msgspec.structs.replace(spec, prompts=[as_prompt(prompt, folder) for prompt in prompts])
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
@@ -196,12 +200,15 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
 
 
 def load_toml(path: str | Path, overrides: Iterable[str] = ()) -> Spec:
-    """A checked spec from a TOML file, with ``key=value`` settings applied and prompt files read."""
+    """A checked spec from a TOML file, with ``key=value`` settings applied and prompt files read.
+
+    Pictures are found from the file's folder, those of the settings from the working directory.
+    """
     path = Path(path)
-    data = parse_toml(_read_text(path, "spec"), f"spec {path}")
+    data = expand(parse_toml(_read_text(path, "spec"), f"spec {path}"), path.parent.absolute())
     for setting in overrides:
         data = override(data, setting)
-    return inline(load(data), path.parent)
+    return inline(load(expand(data, Path.cwd())), path.parent)
 
 
 def read(source: str, overrides: Iterable[str] = ()) -> Spec:
@@ -217,7 +224,7 @@ def read(source: str, overrides: Iterable[str] = ()) -> Spec:
         return load_toml(source, overrides)
     for setting in overrides:
         data = override(data, setting)
-    return inline(load(data), Path.cwd())
+    return inline(load(expand(data, Path.cwd())), Path.cwd())
 
 
 def _is_text(kind: Any, keys: list[str]) -> bool:

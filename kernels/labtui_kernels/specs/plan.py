@@ -336,7 +336,7 @@ def plan_sweep(
             messages = tuple(_with_system(chats[number], point.system))
             cell = _digest(
                 [
-                    [(turn.role, turn.content) for turn in messages],
+                    _said(messages),
                     *(point.direction, format_group(point.sites), str(point.where), str(point.strength)),
                     *(seed, point.control, decoding),
                     *(["total"] if shared and len(point.sites) > 1 else []),
@@ -361,7 +361,7 @@ def plan_sweep(
     return Plan(
         prompts=tuple(tuple(chat) for chat in chats),
         shown=tuple(shown_prompt(prompt) for prompt in sweep.prompts),
-        ids=tuple(_digest([[turn.role, turn.content] for turn in chat])[:PROMPT_ID] for chat in chats),
+        ids=tuple(_digest(_said(chat))[:PROMPT_ID] for chat in chats),
         origins=tuple(
             library.prompt_origins().get(prompt, ("", "")) if isinstance(prompt, str) else ("", "")
             for prompt in sweep.prompts
@@ -385,6 +385,13 @@ def _with_system(chat: Sequence[Message], system: str | None) -> list[Message]:
         return list(chat)
     rest = list(chat[1:]) if chat and chat[0].role == "system" else list(chat)
     return [Message(role="system", content=system), *rest]
+
+
+def _said(chat: Sequence[Message]) -> list[list[Any]]:
+    """What tells a chat from others: who says what, and about which pictures."""
+    return [
+        [turn.role, turn.content, *([list(turn.images)] if turn.images else [])] for turn in chat
+    ]
 
 
 def _digest(parts: Sequence[Any]) -> str:
