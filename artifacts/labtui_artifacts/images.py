@@ -96,8 +96,11 @@ class ImageStore:
         digest = digest_of(data)
         if not self.touch(digest):
             part = self.folder / f".part-{os.getpid()}-{short(digest)}"
-            self.receive(part, 0, data)
-            self.adopt(part, digest)
+            try:
+                self.receive(part, 0, data)
+                self.adopt(part, digest)
+            finally:
+                part.unlink(missing_ok=True)
         return digest
 
     def receive(self, part: Path, offset: int, data: bytes) -> int:
@@ -128,23 +131,21 @@ class ImageStore:
             os.close(handle)
         return offset + len(data)
 
+    def check(self, part: Path, digest: str) -> None:
+        """Raise UsageError unless a file's bytes are those of ``digest``."""
+        with part.open("rb") as file:
+            found = PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
+        if found != digest:
+            raise UsageError(
+                f"picture {short(digest)}: the bytes that came are those of {short(found)}, so it was damaged on the way "
+                "or changed meanwhile; send it again"
+            )
+
     def adopt(self, part: Path, digest: str) -> None:
-        """Move a whole file to its place. UsageError when its bytes are not those of ``digest``; it is gone then."""
-        place = self.path(digest)
-        try:
-            with part.open("r+b") as file:
-                found = PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
-                if found != digest:
-                    raise UsageError(
-                        f"picture {short(digest)}: the bytes that came are those of {short(found)}, so it was "
-                        "damaged on the way or changed meanwhile; send it again"
-                    )
-                os.fsync(file.fileno())
-            part.rename(place)
-        except FileNotFoundError:
-            raise UsageError(f"picture {short(digest)}: no piece of it has come") from None
-        finally:
-            part.unlink(missing_ok=True)
+        """Move a whole, checked file to its place; it reaches the disk first."""
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.rename(self.path(digest))
 
     def __iter__(self) -> Iterator[Stored]:
         for path in sorted(self.folder.iterdir()):

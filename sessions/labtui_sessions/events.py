@@ -206,6 +206,11 @@ class RowStarted(Data):
     """For each prompt token, whether it is content (no template token, no sink)."""
 
 
+    images: list[dict[str, Any]] = []
+    """The prompt's pictures in order: ``digest``, ``start`` (the first of its tokens), ``rows``, ``cols`` (of merged
+    patches), ``grid`` (frames, rows and columns of patches); ``min_pixels`` and ``max_pixels`` where they were given."""
+
+
 class RowTokens(Data):
     """``row.tokens``: a chunk of generated tokens, ``start`` the index of its first one."""
 
@@ -273,6 +278,23 @@ class PatchCaptured(Data):
     artifact: str = ""
 
 
+class ImageAdded(Data):
+    """``image.added``: a picture that jobs of this session are about; once a session for each digest.
+
+    The picture itself stays with the kernel; what is here is enough to show it in a replay.
+    """
+
+    digest: str
+    """``sha256:…`` of the file's bytes."""
+    name: str = ""
+    """The file's name."""
+    width: int = 0
+    height: int = 0
+    """Pixels, upright."""
+    thumbnail: bytes = b""
+    """PNG, the longest side at most 256, at most 24 KB."""
+
+
 # -- artifacts ---------------------------------------------------------------------------------------
 
 
@@ -320,6 +342,7 @@ CATALOGUE: dict[str, type[Data]] = {
     "cell.committed": CellCommitted,
     "knob": Knob,
     "patch.captured": PatchCaptured,
+    "image.added": ImageAdded,
     "artifact.saved": ArtifactSaved,
     "artifact.renamed": ArtifactRenamed,
     "artifact.deleted": ArtifactDeleted,

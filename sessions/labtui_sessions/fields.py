@@ -105,6 +105,8 @@ class RowView(msgspec.Struct):
     prompt_pieces: list[str] = []
     read: list[int] = []
     edited: list[int] = []
+    images: list[dict[str, Any]] = []
+    """Where the prompt's pictures lie, as in ``row.started``."""
     text: str = ""
     text_from: int = 0
     first: int = 0
@@ -125,6 +127,15 @@ class RowView(msgspec.Struct):
     def whole(self) -> bool:
         """The text here is all there is."""
         return self.text_from == 0
+
+
+class ImageView(msgspec.Struct, array_like=True):
+    """A picture of the session; its thumbnail is in event ``seq``. Sizes in pixels."""
+
+    name: str
+    width: int
+    height: int
+    seq: int
 
 
 class TableView(msgspec.Struct):

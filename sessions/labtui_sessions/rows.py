@@ -62,6 +62,7 @@ def start(rows: Rows, data: RowStarted, t: float) -> None:
         prompt_pieces=data.pieces,
         read=data.read,
         edited=data.edited,
+        images=_fitting(data.images, 1_000),
     )
     if _prompt_bytes(row) > ROW_DETAIL // 2:
         row.prompt_pieces, row.read, row.edited = [], [], []
@@ -198,9 +199,9 @@ def _measure_head(row: RowView) -> None:
     """Everything but prompt pieces, tokens and text; the field names count too."""
     if size_of(row.knobs) + size_of(row.reasons) + size_of(row.metrics) > ROW_HEAD:
         row.reasons = {}
-    parts = (row.job, row.row, row.arm, row.edits, row.strengths, row.sampling, row.messages)
+    parts = (row.job, row.row, row.arm, row.edits, row.strengths, row.sampling, row.messages, row.images)
     rest = (row.metrics, row.reasons, row.knobs, row.finish)
-    row.head_bytes = 460 + size_of(parts) + size_of(rest)
+    row.head_bytes = 470 + size_of(parts) + size_of(rest)
 
 
 def _drop_detail(row: RowView) -> None:

@@ -23,6 +23,8 @@ class RowText(msgspec.Struct):
     strengths: list[dict[str, Any]] = []
     prompt_ids: list[int] = []
     prompt_pieces: list[str] = []
+    images: list[dict[str, Any]] = []
+    """Where the prompt's pictures lie, as in ``row.started``."""
     ids: list[int] = []
     pieces: list[str] = []
     logprobs: list[float] = []
@@ -63,6 +65,10 @@ class Source(Protocol):
         """The whole row of that key (``job/row``), where the state keeps only a part."""
         ...
 
+    async def thumbnail(self, digest: str) -> bytes:
+        """The PNG of one of the session's pictures; UsageError when it has none of that digest."""
+        ...
+
 
 def collect_row(events: list[Event]) -> RowText | None:
     """The whole row out of its events (``row.*`` and ``knob``, in order); None without ``row.started``.
@@ -82,6 +88,7 @@ def collect_row(events: list[Event]) -> RowText | None:
                 strengths=data.strengths,
                 prompt_ids=data.ids,
                 prompt_pieces=data.pieces,
+                images=data.images,
             )
         elif found is None:
             continue

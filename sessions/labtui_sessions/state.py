@@ -21,6 +21,7 @@ from .events import Event
 from .fields import (
     ArtifactView,
     Cut,
+    ImageView,
     JobView,
     KernelView,
     Loss,
@@ -50,6 +51,7 @@ _TRIED, _TRIED_COUNT = 12_000, 120
 _TABLES, _TABLE_COUNT = 8_000, 48
 _SMALL = 2_000  # tags, last_jobs, losses, cuts, unknown
 _PATCHES = 3_000
+_IMAGES, _IMAGE_COUNT = 5_000, 40
 
 T = TypeVar("T")
 
@@ -78,6 +80,8 @@ class SessionState(msgspec.Struct):
     prompts: list[str] = []
     """Prompts in the order of their last use, each once."""
     artifacts: dict[str, ArtifactView] = {}
+    images: dict[str, ImageView] = {}
+    """The last pictures by digest."""
     tried: list[Tried] = []
     last_jobs: dict[str, str] = {}
     """The last job of each kind."""
@@ -138,7 +142,7 @@ def reduce(state: SessionState, event: Event) -> None:
 
 def _named(data: ev.Data) -> bool:
     """The names in the data are short enough to be keys of the state."""
-    for name in ("job", "row", "id", "name", "tag", "old", "new", "table", "cell", "site", "artifact"):
+    for name in ("job", "row", "id", "name", "tag", "old", "new", "table", "cell", "site", "artifact", "digest"):
         value = getattr(data, name, None)
         if isinstance(value, str) and len(value) > MAX_ID:
             return False
@@ -410,6 +414,12 @@ def _saved(state: SessionState, data: ev.ArtifactSaved, t: float) -> None:
     _trim(state.artifacts, _ARTIFACTS, _ARTIFACT_COUNT)
 
 
+def _image(state: SessionState, data: ev.ImageAdded, t: float) -> None:
+    state.images.pop(data.digest, None)
+    state.images[data.digest] = ImageView(clip(data.name, 60), data.width, data.height, state.seq)
+    _trim(state.images, _IMAGES, _IMAGE_COUNT)
+
+
 def _renamed(state: SessionState, data: ev.ArtifactRenamed, t: float) -> None:
     artifact = state.artifacts.pop(data.old, None)
     if artifact is not None:
@@ -445,6 +455,7 @@ _HANDLERS: dict[str, Callable[[SessionState, Any, float], bool | None]] = {
     "cell.committed": _cell,
     "knob": _knob,
     "patch.captured": _patch,
+    "image.added": _image,
     "artifact.saved": _saved,
     "artifact.renamed": _renamed,
     "artifact.deleted": _deleted,

@@ -9,6 +9,9 @@ How: every body is wrapped in private-use characters before the template runs, w
 Control tokens are then recognised outside the bodies only, and each stretch between them goes through the
 tokenizer's own normaliser, splitter and merges. Assistant bodies and the prefill may hold markup that the
 model itself writes (``<think>``), never control tokens.
+
+Pictures come before the text of their message. The template writes one image token for each; that one is repeated for every
+merged patch of the picture, as Qwen's processors do.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from labtui_artifacts.errors import UsageError
+from labtui_kernels.lang.positions import ImageSpan
+from labtui_kernels.models.imagetokens import Patches, expand, image_token
 from labtui_kernels.models.info import ModelInfo
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -37,13 +42,15 @@ class Rendered:
     ``ids``, ``pieces`` and ``content`` have one entry a token. ``pieces`` joined give ``text`` (a character
     that is split over several tokens belongs to the first of them). ``content`` is True for tokens that hold
     part of a message's body, where white space at its ends does not count; position 0, the attention sink, is
-    never content.
+    never content. ``images`` says where each picture's tokens lie, in order; they are not content, the first of them
+    has the piece ``<|image_pad|>`` and the others have empty ones, so that ``text`` names a picture once.
     """
 
     ids: list[int]
     pieces: list[str]
     content: list[bool]
     text: str
+    images: tuple[ImageSpan, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,46 +63,60 @@ class _Span:
 
 
 def render(
-    tokenizer: Any, messages: Sequence[Mapping[str, Any]], *, thinking: bool | None = None, prefill: str = ""
+    tokenizer: Any,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    thinking: bool | None = None,
+    prefill: str = "",
+    pictures: Sequence[Patches] = (),
 ) -> Rendered:
     """Render ``messages`` with the generation prompt, and ``prefill`` as the beginning of the answer.
 
     ``thinking`` switches the thinking of templates that know it; None leaves the template's default. A
-    tokenizer without a chat template takes a single user message, which is then the raw text. UsageError for
-    an empty prompt, a malformed message, a switch that the template lacks, or a template that refuses the
-    messages.
+    tokenizer without a chat template takes a single user message, which is then the raw text. A message may have
+    ``images``: a list of what its pictures are called, or their number; ``pictures`` are those of all messages in order.
+    UsageError for an empty prompt, a malformed message, a switch that the template lacks, pictures that it has no place
+    for, or a template that refuses the messages.
     """
-    checked = _check(messages, prefill)
+    checked = _check(messages, prefill, pictures)
     if tokenizer.chat_template is None:
-        if len(checked) != 1 or checked[0]["role"] != "user" or thinking:
+        if len(checked) != 1 or checked[0]["role"] != "user" or thinking or pictures:
             raise UsageError(
-                "this tokenizer has no chat template: give one user message (the raw text), without thinking"
+                "this tokenizer has no chat template: give one user message (the raw text), without thinking and pictures"
             )
         marked = _wrap(checked[0]["content"], _LITERAL)
         text = checked[0]["content"]
     else:
+        if pictures:
+            _check_takes_pictures(tokenizer)
         marked, text = _apply(tokenizer, checked, thinking)
     marked += _wrap(prefill, _MARKUP)
     text += prefill
     plain, spans = _unmark(marked)
     assert plain == text
     ids, offsets = _tokenize(tokenizer, text, spans)
-    return _assemble(ids, offsets, text, spans)
+    images: tuple[ImageSpan, ...] = ()
+    if pictures:
+        ids, offsets, images = expand(ids, offsets, image_token(tokenizer)[1], pictures)
+    return _assemble(ids, offsets, text, spans, images)
 
 
 def require_room(rendered: Rendered, info: ModelInfo, max_new_tokens: int = 1) -> None:
     """UsageError when the prompt and the answer do not fit the model's context."""
     if len(rendered.ids) + max_new_tokens > info.context_length:
+        seen = sum(span.stop - span.start for span in rendered.images)
         raise UsageError(
-            f"the prompt has {len(rendered.ids)} tokens and the answer up to {max_new_tokens}, but "
-            f"the context of {info.name} holds {info.context_length}: "
-            "shorten the prompt or lower max_new_tokens"
+            f"the prompt has {len(rendered.ids)} tokens{f' ({seen} of them pictures)' if seen else ''} and the answer "
+            f"up to {max_new_tokens}, but the context of {info.name} holds {info.context_length}: "
+            f"shorten the prompt{', lower max_pixels' if seen else ''} or lower max_new_tokens"
         )
 
 
-def _check(messages: Sequence[Mapping[str, Any]], prefill: str) -> list[dict[str, str]]:
-    """The messages as plain role and content; UsageError says which one is wrong."""
-    checked: list[dict[str, str]] = []
+def _check(
+    messages: Sequence[Mapping[str, Any]], prefill: str, pictures: Sequence[Patches]
+) -> list[dict[str, Any]]:
+    """The messages as plain role, content and number of images; UsageError says which one is wrong."""
+    checked: list[dict[str, Any]] = []
     total = len(prefill)
     for number, message in enumerate(messages, 1):
         role, content = message.get("role"), message.get("content")
@@ -103,7 +124,13 @@ def _check(messages: Sequence[Mapping[str, Any]], prefill: str) -> list[dict[str
             raise UsageError(f"message {number}: role is {role!r}; expected one of {', '.join(ROLES)}")
         if not isinstance(content, str):
             raise UsageError(f"message {number}: content is a {type(content).__name__}; expected text")
-        checked.append({"role": role, "content": content})
+        images = message.get("images", 0)
+        images = len(images) if isinstance(images, list | tuple) else images
+        if type(images) is not int or images < 0:
+            raise UsageError(
+                f"message {number}: images is {str(images)[:40]!r}; expected a list or a number of them"
+            )
+        checked.append({"role": role, "content": content, "images": images})
         total += len(content)
     for text in (*(message["content"] for message in checked), prefill):
         if _MARKS.search(text) or any("\ud800" <= character <= "\udfff" for character in text):
@@ -112,12 +139,29 @@ def _check(messages: Sequence[Mapping[str, Any]], prefill: str) -> list[dict[str
             )
     if total > MAX_CHARACTERS:
         raise UsageError(f"the prompt has {total} characters; at most {MAX_CHARACTERS} are accepted")
-    if not any(message["content"].strip() for message in checked):
+    if not any(message["content"].strip() or message["images"] for message in checked):
         raise UsageError("the prompt is empty: give at least one message with text")
+    named = sum(message["images"] for message in checked)
+    if named != len(pictures):
+        raise UsageError(f"the messages name {named} pictures, but {len(pictures)} were given")
     return checked
 
 
-def _apply(tokenizer: Any, messages: list[dict[str, str]], thinking: bool | None) -> tuple[str, str]:
+def _check_takes_pictures(tokenizer: Any) -> None:
+    """UsageError when the chat template has no place for a picture."""
+    token, _ = image_token(tokenizer)
+    probe = [{"role": "user", "content": "x", "images": 1}]
+    try:
+        found = _template(tokenizer, probe, None).count(token)
+    except UsageError:
+        found = 0
+    if found != 1:
+        raise UsageError(
+            "this model's chat template takes no pictures: load a model that reads them, or take the picture out"
+        )
+
+
+def _apply(tokenizer: Any, messages: list[dict[str, Any]], thinking: bool | None) -> tuple[str, str]:
     """The template's text, with marks around the bodies and without."""
     text = _template(tokenizer, messages, thinking)
     _check_thinking(tokenizer, text, thinking)
@@ -134,15 +178,24 @@ def _apply(tokenizer: Any, messages: list[dict[str, str]], thinking: bool | None
     )
 
 
-def _template(tokenizer: Any, messages: list[dict[str, str]], thinking: bool | None) -> str:
+def _template(tokenizer: Any, messages: list[dict[str, Any]], thinking: bool | None) -> str:
     import jinja2
 
     switch = {} if thinking is None else {"enable_thinking": thinking}
+    turns = [{"role": message["role"], "content": _parts(message)} for message in messages]
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **switch)
+        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **switch)
     except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"the model's chat template refuses these messages: {reason}") from error
+
+
+def _parts(message: dict[str, Any]) -> Any:
+    """A message's content as templates take it: text alone, or its pictures and then its text."""
+    if not message.get("images"):
+        return message["content"]
+    text = [{"type": "text", "text": message["content"]}] if message["content"] else []
+    return [*[{"type": "image"}] * message["images"], *text]
 
 
 def _check_thinking(tokenizer: Any, text: str, thinking: bool | None) -> None:
@@ -160,7 +213,7 @@ def _check_thinking(tokenizer: Any, text: str, thinking: bool | None) -> None:
         )
 
 
-def _wrap_message(message: dict[str, str], tags: list[str], everywhere: bool) -> dict[str, str]:
+def _wrap_message(message: dict[str, Any], tags: list[str], everywhere: bool) -> dict[str, Any]:
     own = message["role"] == "assistant"
     mark = _MARKUP if own else _LITERAL
     if not tags or not (own or everywhere):
@@ -278,7 +331,13 @@ def _bare(tokenizer: Any) -> Any:
     return _BARE[tokenizer]
 
 
-def _assemble(ids: list[int], offsets: list[tuple[int, int]], text: str, spans: list[_Span]) -> Rendered:
+def _assemble(
+    ids: list[int],
+    offsets: list[tuple[int, int]],
+    text: str,
+    spans: list[_Span],
+    images: tuple[ImageSpan, ...],
+) -> Rendered:
     pieces: list[str] = []
     content: list[bool] = []
     done = 0
@@ -293,4 +352,6 @@ def _assemble(ids: list[int], offsets: list[tuple[int, int]], text: str, spans: 
         content.append(span is not None and span.start < max(stop, start + 1) and bool(content))
     if pieces and done < len(text):
         pieces[-1] += text[done:]
-    return Rendered(ids, pieces, content, text)
+    for image in images:
+        content[image.start : image.stop] = [False] * (image.stop - image.start)
+    return Rendered(ids, pieces, content, text, images)

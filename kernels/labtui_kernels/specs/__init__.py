@@ -1,6 +1,7 @@
 """Specs: what to do, as small structs that read and write as TOML, and their plans into rows. No torch."""
 
 from .base import Message, PromptSource, Spec, as_messages, shown_prompt
+from .images import check_pictures, expand, named, pictures_in
 from .kinds import (
     KINDS,
     Calibrate,
@@ -39,10 +40,14 @@ __all__ = [
     "Spec",
     "Sweep",
     "as_messages",
+    "check_pictures",
+    "expand",
     "inline",
     "load",
     "load_toml",
+    "named",
     "override",
+    "pictures_in",
     "read",
     "read_prompts",
     "shown_prompt",

@@ -9,6 +9,7 @@ from labtui_artifacts.errors import UsageError
 from labtui_kernels import protocol
 from labtui_kernels.broker import planning
 from labtui_kernels.broker.jobs import BATCH, INTERACTIVE
+from labtui_kernels.broker.methods import images
 from labtui_kernels.broker.methods.registry import Params, method
 
 if TYPE_CHECKING:
@@ -22,12 +23,14 @@ URGENT = frozenset({"generate", "patch", "compose", "reference"})
 
 
 class Submit(Params):
-    """``spec`` as a plain map with ``kind``; ``priority`` by its kind when left out."""
+    """``spec`` as a plain map with ``kind``; ``priority`` by its kind when left out. ``names`` says by digest what the
+    user calls its pictures, which the kernel has been sent."""
 
     spec: dict[str, Any]
     session: str | None = None
     priority: Literal["interactive", "batch"] | None = None
     parent: str | None = None
+    names: dict[str, str] = {}
 
 
 class JobParams(Params):
@@ -86,6 +89,9 @@ async def submit(broker: Broker, client: Client, params: Submit) -> dict[str, An
     spec = await asyncio.to_thread(specs.load, params.spec)
     live = broker.sessions.get(params.session)
     check_extends(spec, live)
+    if (shape := broker.keeper.shape) is not None:
+        specs.check_pictures(spec, shape)  # else the worker does, once it has a model
+    await images.admit(live, specs.pictures_in(specs.to_dict(spec)), params.names)
     job = broker.jobs.new_id(spec.kind, set(live.state.jobs))
     priority = params.priority or (INTERACTIVE if spec.kind in URGENT else BATCH)
     event = live.append(
