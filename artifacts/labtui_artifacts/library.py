@@ -140,6 +140,20 @@ def prompt_set(name: str) -> PromptSet:
     )
 
 
+def caption_sets() -> list[str]:
+    """The names of the bundled caption sets."""
+    return sorted(path.stem for path in ROOT.glob("captions/*.txt"))
+
+
+@cache
+def captions(name: str) -> tuple[str, ...]:
+    """A bundled set of captions; UsageError lists those there are."""
+    if name not in caption_sets():
+        raise UsageError(_unknown("caption set", name, caption_sets()))
+    text = (ROOT / "captions" / f"{name}.txt").read_text(encoding="utf-8")
+    return tuple(line for line in text.splitlines() if line)
+
+
 @cache
 def prompt_origins() -> dict[str, tuple[str, str]]:
     """For each bundled prompt, by its text, the set and the class that it is of (empty: a set without classes)."""

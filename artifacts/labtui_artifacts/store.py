@@ -19,6 +19,7 @@ from labtui_artifacts import files
 from labtui_artifacts.errors import BadFile, LabError, UsageError
 from labtui_artifacts.files import Array, ArtifactFile
 from labtui_artifacts.header import Header, read_header
+from labtui_artifacts.kinds import index
 from labtui_artifacts.lock import Lock
 from labtui_artifacts.paths import secure_folder
 
@@ -88,7 +89,8 @@ class Store:
     def put_file(self, name: str, source: Path, *, replace: bool = False) -> Header:
         """Store a checked copy of the artifact file ``source``."""
         place = self._place(check_name(name))
-        read_header(source)
+        if read_header(source).kind == index.KIND:
+            raise UsageError(f"{source}: an index is more than this file; build it here with `labtui run index`")
         with self._writing():
             self._check_free(name, replace)
             files.copy(source, place)
@@ -104,10 +106,18 @@ class Store:
             files.sync_folder(self.root)
 
     def delete(self, name: str) -> None:
-        """Remove artifact ``name``."""
+        """Remove artifact ``name``; of an index also the shards that no other index is made of."""
         with self._writing():
+            entry = self._entry(self.path(name))
             self.path(name).unlink()
             files.sync_folder(self.root)
+            if entry.kind == index.KIND and not entry.problem:
+                index.remove_shards(self.root, str(entry.meta.get("key")))
+
+    def shard_folder(self, key: str) -> Path:
+        """The folder of an index's shards, made when missing."""
+        secure_folder(self.root / index.FOLDER, what="folder of shards")
+        return secure_folder(index.place(self.root, key), what="folder of shards")
 
     def free_name(self, name: str) -> str:
         """``name`` when it is free, else the first free of ``name-2``, ``name-3``..."""

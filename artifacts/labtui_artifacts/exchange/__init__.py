@@ -144,6 +144,8 @@ def export_from(
     if format == NATIVE:
         if sites:
             raise UsageError("--site is for foreign formats: a safetensors file is copied whole")
+        if file.kind == "index":
+            raise UsageError(f"index {name!r} is more than one file: build it again where it is needed")
         files.copy(file.path, out)
         return ()
     if file.kind != "direction":

@@ -101,6 +101,11 @@ def render(
     return _assemble(ids, offsets, text, spans, images)
 
 
+def plain_tokens(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids of ``text`` without template, and the characters that each covers; nothing in it is a control token."""
+    return _tokenize(tokenizer, text, [_Span(0, len(text), False)])
+
+
 def require_room(rendered: Rendered, info: ModelInfo, max_new_tokens: int = 1) -> None:
     """UsageError when the prompt and the answer do not fit the model's context."""
     if len(rendered.ids) + max_new_tokens > info.context_length:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "generate", "direction", "sweep", "rerun", "patch", "compose", "reference", "diagnose", "calibrate", "match",
+    "index",
 )  # fmt: skip
 
 

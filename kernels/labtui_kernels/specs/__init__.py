@@ -18,6 +18,7 @@ from .kinds import (
     Rerun,
     Sweep,
 )
+from .index import Index
 from .load import inline, load, load_toml, override, read, read_prompts, to_dict
 from .write import template, to_command, to_toml
 
@@ -30,6 +31,7 @@ __all__ = [
     "Diagnose",
     "Direction",
     "Generate",
+    "Index",
     "Match",
     "Message",
     "Patch",

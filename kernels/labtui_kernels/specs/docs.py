@@ -126,6 +126,13 @@ FIELDS: dict[str, dict[str, str]] = {
         "batch": "rows decoded together; 0 leaves it to the kernel",
         "table": "the table's name in the session; empty: the job's id",
     },
+    "index": {
+        "captions": 'texts; or { file = "captions.txt" } (one a line), { set = "plain" } (bundled)',
+        "sites": "of the decoder's residual stream; empty: the study's, moved to this model's depth",
+        "first": "positions that are left out at the beginning of each caption (the first is a sink)",
+        "shard": "captions in a shard; 0: as many as make 64 MiB",
+        "table": "what the name of its table begins with; empty: the job's id",
+    },
 }
 """Kind -> field -> meaning."""
 

@@ -30,6 +30,7 @@ from .base import (
 from .calibrate import Calibrate, Match
 from .diagnose import Diagnose
 from .fields import Expression, Name, check_name, parse_read
+from .index import Index
 
 METHODS = ("pair", "mean-difference", "pca", "logistic", "random")
 CONFIRM_ROWS = 20_000
@@ -358,6 +359,7 @@ KINDS: dict[str, type[Spec]] = {
     "diagnose": Diagnose,
     "calibrate": Calibrate,
     "match": Match,
+    "index": Index,
 }
 
 __all__ = [
@@ -370,6 +372,7 @@ __all__ = [
     "Diagnose",
     "Direction",
     "Generate",
+    "Index",
     "Match",
     "Message",
     "Patch",

@@ -18,6 +18,7 @@ from labtui_artifacts.errors import UsageError
 from ..lang.text import did_you_mean, shown
 from .base import MAX_PROMPTS, MAX_TEXT, Message, Part, PromptSource, Spec
 from .images import as_prompt, expand
+from .index import Index
 from .kinds import KINDS, Calibrate, Controls, Match, RecordedRow, Sweep
 
 MAX_FILE = 16 * 1024 * 1024
@@ -37,7 +38,7 @@ _WORDS = {
     "object": "a table",
     "null": "nothing",
 }
-_PARTS: dict[str, type[Part]] = {"controls": Controls, "prompts": PromptSource, "rows": RecordedRow}
+_PARTS: dict[str, type[Part]] = {"controls": Controls, "prompts": PromptSource, "captions": PromptSource, "rows": RecordedRow}
 
 
 def _find(data: Any, path: str) -> tuple[str, Any]:
@@ -179,6 +180,12 @@ def inline(spec: Spec, base: Path) -> Spec:
     Specs travel to kernels on other machines, so files are read where the spec is written. Pictures in its lines are
     found from its own folder.
     """
+    if isinstance(spec, Index):
+        source = spec.captions
+        if not isinstance(source, PromptSource) or source.file is None:
+            return spec
+        path = base / Path(source.file).expanduser()
+        return msgspec.structs.replace(spec, captions=read_prompts(path, "spec index: captions"))
     if not isinstance(spec, Sweep | Calibrate | Match) or not isinstance(spec.prompts, PromptSource):
         return spec
     if spec.prompts.file is None:

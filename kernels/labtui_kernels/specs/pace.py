@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-READERS = ("direction", "diagnose")
+READERS = ("direction", "diagnose", "index")
 """Kinds whose time is that of passes over prompts."""
 
 

@@ -32,6 +32,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "reference": {},
     "diagnose": {"style": "terse"},
     "calibrate": {"direction": "terse"},
+    "index": {"name": "captions"},
     "match": {"direction": "terse", "like": "8%*terse@llm.4"},
 }
 """What a template says where a field has no default worth showing."""

@@ -1,0 +1,400 @@
+"""The k vectors with the largest cosine to each query, exactly: fast products choose, exact ones decide.
+
+Cosines of a block of vectors come from one matrix product in half precision where the device is fast at that
+(bfloat16 on CPUs with AVX512_BF16 or AMX, float16 on CUDA), else in float32. How far such a number can be from the
+true cosine is bounded, not guessed: by Cauchy-Schwarz, with the rounding residuals of the very vectors at hand, the
+error of summing d products and that of the result's own format. Whatever the bound does not rule out is scored
+again, and only these scores count. So recall is 1 by construction, ties included.
+
+With queries q and vectors x the score is the cosine of q and x - m as float32 has it (m the part's mean when
+centred, else 0), with sums in float64, rounded to float32. A vector of length 0 has cosine 0 with everything. Equal
+scores go by the vector's number.
+
+Half precision is relative, and hidden states of one layer share a large common direction: with c a mean unit vector
+of the block, q.x = q.c + q.(x - c), where only the second, small, product is done in half precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from labtui_artifacts.errors import BadFile, UsageError
+
+BLOCK = 8192
+"""Vectors of one matrix product."""
+QUERIES = 512
+"""Queries of one matrix product."""
+PREPARE = 1024
+"""Vectors prepared at a time, so that they stay in the processor's cache."""
+RESCORE = 2048
+"""Pairs scored exactly at a time."""
+MAX_K = 1024
+_SAMPLE = 1024
+_SINGLE = 2.0**-24
+_UNIT = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: _SINGLE}
+"""Half the distance of neighbouring numbers, relative to them, by dtype."""
+_TINY = {torch.bfloat16: 1e-37, torch.float16: 2.0**-24, torch.float32: 1e-37}
+"""What numbers near zero may be off by."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Vectors that are centred alike: ``vectors`` float16 or float32 [n, d], ``mean`` float32 [d] or None for raw."""
+
+    vectors: np.ndarray
+    mean: np.ndarray | None = None
+    what: str = "vectors"
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The nearest vectors of each query: their numbers int64 [q, k] and cosines float32 [q, k], best first.
+
+    Where there are fewer than k vectors the rest is number -1 and cosine NaN.
+    """
+
+    numbers: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Some vectors of a part, ready for a product: ``rows`` is x/|x| - c, rounded; errors hold for each of them."""
+
+    part: int
+    start: int
+    stop: int
+    rows: torch.Tensor
+    offset: torch.Tensor  # c, float64 [d]
+    residual: float  # largest |rounded - exact|
+    length: float  # largest |exact|
+
+
+class Searcher:
+    """Exact nearest neighbours by cosine among the vectors of ``parts``, which count from 0 through all of them."""
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        device: torch.device | str = "cpu",
+        *,
+        dtype: torch.dtype | None = None,
+        keep: int = 0,
+        block: int = BLOCK,
+    ) -> None:
+        """``keep``: bytes that prepared vectors may take on the device; where they need more, each search prepares
+        them anew. ``dtype``: of the products that choose (default: what the device is fast at)."""
+        widths = {part.vectors.shape[1] for part in parts}
+        if len(widths) != 1 or not sum(len(part.vectors) for part in parts):
+            raise UsageError("neighbours: nothing to search in; expected vectors of one width")
+        self.parts, self.device = list(parts), torch.device(device)
+        (self.width,) = widths
+        self.dtype = dtype or fast_dtype(self.device)
+        self.firsts = np.cumsum([0, *(len(part.vectors) for part in parts)])
+        self._block = block
+        size = int(self.firsts[-1]) * self.width * self.dtype.itemsize
+        self._kept: list[_Block] | None = [] if size <= keep else None
+        self._ready = False
+
+    @property
+    def count(self) -> int:
+        """How many vectors there are."""
+        return int(self.firsts[-1])
+
+    @property
+    def blocks(self) -> int:
+        """How many steps a search has."""
+        return sum(-(-len(part.vectors) // self._block) for part in self.parts)
+
+    def prepare(self) -> None:
+        """Prepare all vectors now, where they may be kept; else nothing."""
+        if self._kept is not None and not self._ready:
+            for _ in self._blocks():
+                pass
+
+    def search(self, queries: torch.Tensor, k: int) -> Hits:
+        """The ``k`` nearest vectors of each of ``queries``, float [q, d] (centred by the caller where parts are)."""
+        found = _Best(queries, k, self.width)
+        for _ in self.search_parts(found):
+            pass
+        return found.hits()
+
+    def search_parts(self, found: _Best) -> Iterator[int]:
+        """The search in bounded steps: yields the number of steps done; ``found.hits()`` has the result."""
+        scaled = found.prepared(self.dtype, self.device)
+        for done, block in enumerate(self._blocks(), 1):
+            for query in scaled:
+                self._look(block, query, found)
+            yield done
+
+    def begin(self, queries: torch.Tensor, k: int) -> _Best:
+        """What :meth:`search_parts` works on."""
+        return _Best(queries, k, self.width)
+
+    def _blocks(self) -> Iterator[_Block]:
+        if self._kept is not None and self._ready:
+            yield from self._kept
+            return
+        made: list[_Block] = []
+        for number, part in enumerate(self.parts):
+            offset: torch.Tensor | None = None
+            for start in range(0, len(part.vectors), self._block):
+                stop = min(start + self._block, len(part.vectors))
+                if offset is None:
+                    offset = self._offset(part)
+                block = self._prepare(number, part, start, stop, offset)
+                if self._kept is not None:
+                    made.append(block)
+                yield block
+        if self._kept is not None:
+            self._kept, self._ready = made, True
+
+    def _offset(self, part: Part) -> torch.Tensor:
+        """A mean direction of some of the part's vectors, float64 [d]: any vector will do for the bounds."""
+        chosen = np.unique(np.linspace(0, len(part.vectors) - 1, _SAMPLE).round().astype(np.int64))
+        rows = _float32(part, chosen)
+        rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-30)
+        # Of so few bits that float32 and float64 agree on it.
+        return rows.mean(0).to(torch.bfloat16).to(torch.float64)
+
+    def _prepare(self, number: int, part: Part, start: int, stop: int, offset: torch.Tensor) -> _Block:
+        rows = torch.empty(stop - start, self.width, dtype=self.dtype)
+        residual = length = 0.0
+        shift = offset.float()
+        for low in range(start, stop, PREPARE):
+            exact = _units(part, low, min(low + PREPARE, stop)).sub_(shift)
+            rounded = rows[low - start : low - start + len(exact)]
+            rounded.copy_(exact)
+            length = max(length, float(torch.linalg.vector_norm(exact, dim=1).max()))
+            if self.dtype != torch.float32:
+                residual = max(residual, float(torch.linalg.vector_norm(exact.sub_(rounded), dim=1).max()))
+        residual, length = residual * 1.001 + self._slack, length * 1.001 + self._slack
+        return _Block(number, start, stop, rows.to(self.device), offset, residual, length)
+
+    @property
+    def _slack(self) -> float:
+        """What float32 rounds on the way to a unit vector: its length (sums of some lanes), the shift, the norms."""
+        return (self.width / 8 + 16) * _SINGLE
+
+    def _look(self, block: _Block, query: _Queries, found: _Best) -> None:
+        """Score exactly whatever may be among the best, and take note."""
+        with full_sums():
+            rough = query.rows @ block.rows.T
+        bound = _Bound.of(self.dtype, query, block.offset, block.residual, block.length)
+        best = found.kth[query.lines] - bound.base
+        top = rough.amax(1).float().cpu().numpy().astype(np.float64)
+        hot = np.flatnonzero(bound.upper(top, query.numbers) >= best)
+        if not len(hot):
+            return
+        some = rough[torch.from_numpy(hot).to(rough.device)]
+        k = min(found.k, block.stop - block.start)
+        if k == found.k:
+            # Whatever k vectors of this block surely reach, the best k of all reach.
+            reached = some.topk(k, dim=1).values[:, -1].float().cpu().numpy().astype(np.float64)
+            best[hot] = np.maximum(best[hot], bound.lower(reached, query.numbers[hot]))
+        cut = _at_most(bound.cut(best[hot], query.numbers[hot]), self.dtype).to(some.device)
+        lines, columns = (some >= cut[:, None]).nonzero(as_tuple=True)
+        pairs = np.stack([hot[lines.cpu().numpy()], columns.cpu().numpy()])
+        if self.dtype != torch.float32:
+            pairs = self._sift(block, query, found, pairs)
+        self._score(block, query, found, pairs)
+
+    def _sift(self, block: _Block, query: _Queries, found: _Best, pairs: np.ndarray) -> np.ndarray:
+        """Where half precision leaves too many pairs to a query, those that a product in float32 leaves."""
+        counts = np.bincount(pairs[0], minlength=len(query.lines))
+        many = np.flatnonzero(counts > max(4 * found.k, (block.stop - block.start) // 64))
+        if not len(many):
+            return pairs
+        kept = [pairs[:, ~np.isin(pairs[0], many)]]
+        part, offset = self.parts[block.part], block.offset.float()
+        columns = np.unique(pairs[1][np.isin(pairs[0], many)])
+        exact = torch.cat(
+            [
+                _units(part, columns[low : low + PREPARE] + block.start).sub_(offset)
+                for low in range(0, len(columns), PREPARE)
+            ]
+        )
+        fine = _Queries.of(found, query.lines[many], torch.float32, self.device)
+        with full_sums():
+            rough = fine.rows @ exact.to(self.device).T
+        bound = _Bound.of(torch.float32, fine, block.offset, self._slack, block.length)
+        best = found.kth[fine.lines] - bound.base
+        if rough.shape[1] >= found.k:
+            reached = rough.topk(found.k, dim=1).values[:, -1].cpu().numpy().astype(np.float64)
+            best = np.maximum(best, bound.lower(reached, fine.numbers))
+        cut = _at_most(bound.cut(best, fine.numbers), torch.float32).to(rough.device)
+        lines, found_columns = (rough >= cut[:, None]).nonzero(as_tuple=True)
+        kept.append(np.stack([many[lines.cpu().numpy()], columns[found_columns.cpu().numpy()]]))
+        return np.concatenate(kept, axis=1)
+
+    def _score(self, block: _Block, query: _Queries, found: _Best, pairs: np.ndarray) -> None:
+        part, first = self.parts[block.part], int(self.firsts[block.part]) + block.start
+        for low in range(0, pairs.shape[1], RESCORE):
+            lines, columns = pairs[:, low : low + RESCORE]
+            rows = _float32(part, columns + block.start).double()
+            own = found.units[query.lines[lines]]
+            lengths = rows.square().sum(1).sqrt()
+            scores = (rows * own).sum(1) / torch.where(lengths > 0, lengths, 1.0)
+            found.take(query.lines[lines], columns + first, scores.float().numpy())
+
+
+class _Best:
+    """The best so far of every query."""
+
+    def __init__(self, queries: torch.Tensor, k: int, width: int) -> None:
+        if queries.ndim != 2 or queries.shape[1] != width:
+            raise UsageError(f"neighbours: queries have shape {tuple(queries.shape)}, expected [q, {width}]")
+        if not 1 <= k <= MAX_K:
+            raise UsageError(f"neighbours: k is {k}; expected 1 to {MAX_K}")
+        exact = queries.detach().cpu().float().double()
+        if not bool(torch.isfinite(exact).all()):
+            raise UsageError("neighbours: the queries hold NaN or infinity")
+        lengths = exact.square().sum(1, keepdim=True).sqrt()
+        self.k = k
+        self.units = exact / torch.where(lengths > 0, lengths, 1.0)
+        count = len(exact)
+        self.numbers = np.full((count, k), -1, np.int64)
+        self.scores = np.full((count, k), -np.inf, np.float32)
+        self.kth = np.full(count, -np.inf)
+
+    def prepared(self, dtype: torch.dtype, device: torch.device) -> list[_Queries]:
+        """The queries in pieces, ready for products."""
+        lines = np.arange(len(self.units))
+        pieces = [lines[low : low + QUERIES] for low in range(0, len(lines), QUERIES)]
+        return [_Queries.of(self, piece, dtype, device) for piece in pieces]
+
+    def take(self, lines: np.ndarray, numbers: np.ndarray, scores: np.ndarray) -> None:
+        """Put scored pairs among the best: higher scores first, then lower numbers."""
+        changed = np.unique(lines)
+        at = np.concatenate([np.repeat(changed, self.k), lines])
+        every = np.concatenate([self.numbers[changed].ravel(), numbers])
+        value = np.concatenate([self.scores[changed].ravel(), scores])
+        order = np.lexsort((np.where(every < 0, np.iinfo(np.int64).max, every), -value, at))
+        at, every, value = at[order], every[order], value[order]
+        starts = np.searchsorted(at, changed)
+        chosen = starts[:, None] + np.arange(self.k)
+        self.numbers[changed], self.scores[changed] = every[chosen], value[chosen]
+        self.kth[changed] = self.scores[changed, -1]
+
+    def hits(self) -> Hits:
+        """The result so far."""
+        return Hits(self.numbers.copy(), np.where(self.numbers < 0, np.nan, self.scores).astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class _Queries:
+    """Some queries, ready for a product: unit vectors, rounded; ``numbers`` [q, 2] are residual and length of each."""
+
+    lines: np.ndarray
+    rows: torch.Tensor
+    exact: torch.Tensor
+    numbers: np.ndarray
+
+    @classmethod
+    def of(cls, found: _Best, lines: np.ndarray, dtype: torch.dtype, device: torch.device) -> _Queries:
+        exact = found.units[torch.from_numpy(lines)]
+        rounded = exact.to(dtype)
+        held = rounded.double()
+        numbers = np.stack(
+            [(held - exact).square().sum(1).sqrt().numpy(), held.square().sum(1).sqrt().numpy()], axis=1
+        )
+        return cls(lines, rounded.to(device), exact, numbers * 1.001 + 1e-12)
+
+
+@dataclass(frozen=True, eq=False)
+class _Bound:
+    """How far the products of some queries with a block can be from the cosines less ``base``, which is q.c.
+
+    |product - true| <= residual(q) * length(x) + length(q) * residual(x), by Cauchy-Schwarz, + what summing d
+    products in float32 can lose (d roundings of at most length * length, taken four times over for fused and
+    reordered sums) + the rounding of the result, relative to itself.
+    """
+
+    base: np.ndarray
+    residual: float
+    length: float
+    dtype: torch.dtype
+    width: int
+
+    @classmethod
+    def of(
+        cls, dtype: torch.dtype, query: _Queries, offset: torch.Tensor, residual: float, length: float
+    ) -> _Bound:
+        return cls((query.exact @ offset).numpy(), residual, length, dtype, query.exact.shape[1])
+
+    def _fixed(self, numbers: np.ndarray) -> np.ndarray:
+        residual, length = numbers[:, 0], numbers[:, 1]
+        rounding = residual * self.length + length * self.residual
+        summing = 4 * (self.width + 8) * _SINGLE * length * (self.length + self.residual)
+        # The exact score is itself rounded to float32: cosines are at most 1.
+        return rounding + summing + self.width * _TINY[self.dtype] + 4 * _SINGLE
+
+    def upper(self, products: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """No cosine less ``base`` of such a product is larger."""
+        return products + np.abs(products) * _UNIT[self.dtype] * 1.01 + self._fixed(numbers)
+
+    def lower(self, products: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """No cosine less ``base`` of such a product is smaller."""
+        return products - np.abs(products) * _UNIT[self.dtype] * 1.01 - self._fixed(numbers)
+
+    def cut(self, least: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Products below this have a cosine less ``base`` below ``least``."""
+        wanted = least - self._fixed(numbers)
+        unit = _UNIT[self.dtype] * 1.01
+        return np.where(wanted >= 0, wanted / (1 + unit), wanted / (1 - unit))
+
+
+@contextmanager
+def full_sums() -> Iterator[None]:
+    """Matrix products that keep float32 sums, whatever the process allows elsewhere."""
+    flags = torch.backends.cuda.matmul
+    kept = torch.get_float32_matmul_precision(), flags.allow_fp16_reduced_precision_reduction
+    torch.set_float32_matmul_precision("highest")
+    flags.allow_fp16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(kept[0])
+        flags.allow_fp16_reduced_precision_reduction = kept[1]
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """The dtype of the products that choose, on this device."""
+    if device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+def _at_most(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """``values`` in ``dtype``, rounded down."""
+    exact = torch.from_numpy(np.asarray(values, dtype=np.float64))
+    rounded = exact.to(dtype)
+    below = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
+    return torch.where(rounded.double() > exact, below, rounded)
+
+
+def _float32(part: Part, lines: np.ndarray) -> torch.Tensor:
+    """The part's vectors at ``lines`` as float32 [n, d], centred, finite."""
+    rows = torch.from_numpy(np.ascontiguousarray(part.vectors[lines])).float()
+    if part.mean is not None:
+        rows -= torch.from_numpy(part.mean)
+    return rows
+
+
+def _units(part: Part, start: int | np.ndarray, stop: int = 0) -> torch.Tensor:
+    """Vectors start to stop of the part, or at the lines ``start``, at length 1 (or 0), as float32 has them."""
+    if isinstance(start, np.ndarray):
+        rows = _float32(part, start)
+    else:
+        rows = torch.from_numpy(part.vectors[start:stop]).to(torch.float32, copy=True)
+        if part.mean is not None:
+            rows -= torch.from_numpy(part.mean)
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    if not bool(torch.isfinite(lengths).all()):
+        raise BadFile(f"{part.what}: hold NaN or infinity: build the index again")
+    return rows.mul_(torch.where(lengths > 0, 1 / lengths, 0.0))
