@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "generate", "direction", "sweep", "rerun", "patch", "compose", "reference", "diagnose", "calibrate", "match",
-    "index",
+    "index", "look",
 )  # fmt: skip
 
 

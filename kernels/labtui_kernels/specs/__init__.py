@@ -20,6 +20,7 @@ from .kinds import (
 )
 from .index import Index
 from .load import inline, load, load_toml, override, read, read_prompts, to_dict
+from .look import Look
 from .write import template, to_command, to_toml
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Direction",
     "Generate",
     "Index",
+    "Look",
     "Match",
     "Message",
     "Patch",

@@ -31,6 +31,7 @@ from .calibrate import Calibrate, Match
 from .diagnose import Diagnose
 from .fields import Expression, Name, check_name, parse_read
 from .index import Index
+from .look import Look
 
 METHODS = ("pair", "mean-difference", "pca", "logistic", "random")
 CONFIRM_ROWS = 20_000
@@ -360,6 +361,7 @@ KINDS: dict[str, type[Spec]] = {
     "calibrate": Calibrate,
     "match": Match,
     "index": Index,
+    "look": Look,
 }
 
 __all__ = [
@@ -373,6 +375,7 @@ __all__ = [
     "Direction",
     "Generate",
     "Index",
+    "Look",
     "Match",
     "Message",
     "Patch",
