@@ -182,6 +182,10 @@ class AsyncLab:
         """The whole row of that key (``job/row``)."""
         return msgspec.convert(await self.request("row.text", session=self.session, key=key), RowText)
 
+    async def thumbnail(self, digest: str) -> bytes:
+        """The PNG of one of the session's pictures."""
+        return await self.request("image.thumbnail", session=self.session, digest=digest)
+
     # ------------------------------------------------------------ asking
 
     async def request(self, method: str, **params: Any) -> Any:

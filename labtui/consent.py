@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labtui import output
+from labtui.pictures import sent
 from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ async def agreed(lab: AsyncLab, spec: dict[str, Any], *, yes: bool) -> dict[str,
         return (
             spec  # without the model's sites nothing can be counted; the job itself refuses what is too much
         )
-    counts = await lab.request("plan", spec=spec)
+    ready, _ = await sent(lab, spec)
+    counts = await lab.request("plan", spec=ready)
     if not counts["confirm"]:
         return spec
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

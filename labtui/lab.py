@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from labtui.client import AsyncLab
 from labtui.running import Outcome, fetch_table, run
 from labtui_artifacts.errors import UsageError
+from labtui_kernels.specs.images import with_images
 from labtui_sessions.source import RowText
 from labtui_sessions.state import SessionState
 from labtui_sessions.tables import Table as Columns
@@ -290,9 +291,16 @@ class Lab:
         found = self.request("artifact.show", name=name)
         return Direction(name, found["kind"], found["meta"])
 
-    def generate(self, prompt: Any, edits: str = "", **fields: Any) -> Generation:
-        """Answer ``prompt`` (text or chat messages), plain and with ``edits``."""
-        spec = {"kind": "generate", "prompt": prompt, "edits": str(edits), **_plain(fields)}
+    def generate(
+        self, prompt: Any, edits: str = "", *, images: Sequence[str | Path] = (), **fields: Any
+    ) -> Generation:
+        """Answer ``prompt`` (text or chat messages), plain and with ``edits``.
+
+        ``images`` are files of pictures that the prompt, or the last turn of its chat, is about; a word ``@photo.png`` in
+        a text is one too.
+        """
+        asked = with_images(_plain(prompt), [str(image) for image in images]) if images else _plain(prompt)
+        spec = {"kind": "generate", "prompt": asked, "edits": str(edits), **_plain(fields)}
         return self.wait(self._generate(spec))
 
     async def _generate(self, spec: Mapping[str, Any]) -> Generation:
@@ -371,6 +379,8 @@ def _plain(value: Any) -> Any:
     """Directions by their names, tuples as lists, so that a spec is plain data."""
     if isinstance(value, Direction):
         return value.name
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from labtui import config
 from labtui_artifacts import library
 from labtui_artifacts.errors import LabError
 from labtui_kernels.lang.shape import ModelShape
-from labtui_kernels.lang.sites import all_sites, other_names, site_width
 from labtui_kernels.models.checkpoint import Checkpoint, inspect
+from labtui_kernels.models.sites import alias_table, site_table
 from labtui_kernels.models.source import locate
 
 
@@ -58,8 +59,7 @@ def _line(model: str, where: str) -> dict[str, Any]:
 def describe(model: str) -> dict[str, Any]:
     """A model's facts and its sites: name, width, shape, and what other tools call each."""
     found = inspect(locate(model))
-    shape = ModelShape(family=found.family.name, blocks=found.blocks, width=found.width)
-    return {**_facts(found), "sites": site_rows(shape)}
+    return {**_facts(found), **sites_of(found.shape, found.windowed)}
 
 
 def _facts(found: Checkpoint) -> dict[str, Any]:
@@ -69,21 +69,18 @@ def _facts(found: Checkpoint) -> dict[str, Any]:
         "architecture": found.architecture,
         "blocks": found.blocks,
         "width": found.width,
+        "vision_blocks": found.shape.vision_blocks,
+        "vision_width": found.shape.vision_width,
+        "merge": found.shape.merge,
+        "deepstack": found.shape.deepstack,
         "context_length": found.context_length,
         "parameters": found.elements,
+        "tower_parameters": found.tower,
         "stored": found.stored,
         "path": str(found.source.path),
     }
 
 
-def site_rows(shape: ModelShape) -> list[dict[str, Any]]:
-    """One row a site, in the order of a forward pass."""
-    return [
-        {
-            "site": str(site),
-            "width": site_width(site, shape),
-            "shape": f"[positions, {site_width(site, shape)}]",
-            "also": other_names(site, shape),
-        }
-        for site in all_sites(shape)
-    ]
+def sites_of(shape: ModelShape, windowed: Collection[int]) -> dict[str, Any]:
+    """``sites``, one row a site in the order of a forward pass, and ``aliases``, the study's names for some of them."""
+    return {"aliases": alias_table(shape, windowed), "sites": site_table(shape, windowed)}

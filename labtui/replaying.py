@@ -74,6 +74,9 @@ class Player:
     async def row_text(self, key: str) -> RowText:
         return await self._replay.row_text(key)
 
+    async def thumbnail(self, digest: str) -> bytes:
+        return await self._replay.thumbnail(digest)
+
     async def detail(self, name: str) -> dict[str, Any]:
         """What an artifact's header said when it was saved, and its reference norms where they are kept."""
         if self._saved is None:

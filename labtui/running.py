@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labtui.client import AsyncLab, Change
+from labtui.pictures import submit
 from labtui_artifacts.errors import JobFailed, LabError, from_code
 from labtui_sessions.events import Event
 from labtui_sessions.tables import MAX_PAGE, Table
@@ -72,7 +73,7 @@ class Run:
         """Queue it; LabError when the kernel does not take the spec."""
         self._take = self._subscription.__enter__()
         try:
-            answer = await self._lab.request("submit", spec=self._spec, session=self._session)
+            answer = await submit(self._lab, self._spec, session=self._session)
         except BaseException:
             self.close()
             raise

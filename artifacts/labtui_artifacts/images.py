@@ -74,21 +74,26 @@ class ImageStore:
             return False
         return True
 
-    def read(self, digest: str, name: str = "") -> bytes:
-        """A picture's bytes. UsageError when it is not here, BadFile when they are not those it is named by.
-
-        ``name`` is what the user calls it, for the error.
-        """
+    def require(self, digest: str, name: str = "") -> Path:
+        """Where a picture lies; UsageError when it is not here. ``name`` is what the user calls it, for the error."""
         path = self.path(digest)
-        called = f"picture {name or short(digest)}"
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except FileNotFoundError:
-            said = f" ({short(digest)})" if name else ""
-            raise UsageError(f"{called}{said} is not in this kernel's store; send it again, as in @photo.png") from None
+        if not path.is_file():
+            called = f"{name} ({short(digest)})" if name and name != short(digest) else short(digest)
+            raise UsageError(
+                f"picture {called} is not in this kernel's store; send the file again, as in @{name or 'photo.png'}"
+            )
+        return path
+
+    def read(self, digest: str, name: str = "") -> bytes:
+        """A picture's bytes. UsageError when it is not here, BadFile when they are not those it is named by."""
+        path = self.require(digest, name)
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
         if digest_of(data) != digest:
-            raise BadFile(f"{path}: damaged: its bytes are not those of {called}; remove it and send it again")
+            raise BadFile(
+                f"{path}: damaged: its bytes are not those of picture {name or short(digest)}; remove the file and send "
+                "the picture again"
+            )
         return data
 
     def put(self, data: bytes) -> str:

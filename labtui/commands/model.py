@@ -40,20 +40,25 @@ def show(model: str | None, as_json: bool, target: Target) -> None:
     if as_json:
         output.emit_json(shown)
         return
-    facts = {key: value for key, value in shown.items() if key != "sites" and value not in (None, "", [])}
-    output.pairs(facts)
-    rows = [{**site, "also": _also(site["also"])} for site in shown["sites"]]
+    facts = {key: value for key, value in shown.items() if key not in ("sites", "aliases")}
+    output.pairs({key: value for key, value in facts.items() if value or value is False})
+    for alias in shown["aliases"]:
+        print(alias["note"])
+    rows = [{**site, "also": _also(site)} for site in shown["sites"]]
     output.table(rows, ["site", "width", "shape", "also"], limit=100)
 
 
-def _also(names: Any) -> str:
-    return "; ".join(f"{tool}: {name}" for tool, name in names.items()) if isinstance(names, dict) else ""
+def _also(site: dict[str, Any]) -> str:
+    return "; ".join(
+        [site["note"]] * bool(site["note"]) + [f"{tool}: {name}" for tool, name in site["also"].items()]
+    )
 
 
 def _of_kernel(target: Target) -> dict[str, Any]:
-    from labtui.models import site_rows
+    from labtui.models import sites_of
     from labtui_kernels.lang.shape import ModelShape
 
     with target.connect() as lab:
         found = lab.request("sites")
-    return {**found["model"], "sites": site_rows(ModelShape(**found["shape"]))}
+    windowed = found["model"].get("vision_windowed", [])
+    return {**found["model"], **sites_of(ModelShape(**found["shape"]), windowed)}

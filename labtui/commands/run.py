@@ -53,12 +53,13 @@ async def _run(
 ) -> int:
     from labtui.client import AsyncLab
     from labtui.consent import agreed
+    from labtui.pictures import submit
 
     lab = await AsyncLab.connect(target.kernel, via=target.via, session=session)
     try:
         spec = await agreed(lab, spec, yes=yes)
         if detach:
-            answer = await lab.request("submit", spec=spec, session=session)
+            answer = await submit(lab, spec, session=session)
             if as_json:
                 output.emit_json(answer)
             else:

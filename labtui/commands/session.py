@@ -19,6 +19,7 @@ from labtui.options import Target, json_option, target_options
 from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:
+    from labtui_artifacts.images import Stored
     from labtui_sessions.home import Listed
 
 
@@ -175,7 +176,8 @@ def _saved(file: Path, events: int, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Remove without asking.")
 @json_option
 def gc(days: float, yes: bool, as_json: bool) -> None:
-    """Remove empty sessions and those unchanged for long; never an open one, or one with notes.
+    """Remove empty sessions and those unchanged for long, never an open one or one with notes, and then the pictures
+    that no session is about.
 
     Without --yes it says what would go, and asks where there is a terminal.
     """
@@ -186,16 +188,50 @@ def gc(days: float, yes: bool, as_json: bool) -> None:
     from labtui_sessions.home import candidates, listing
 
     doomed = candidates(listing(), days=days)
+    pictures = _unnamed([one.path for one in doomed])
     rows = [{**msgspec.to_builtins(one), "size": output.size(one.bytes)} for one in doomed]
+    what = f"{len(pictures)} pictures that no session is about ({output.size(sum(one.bytes for one in pictures))})"
     if not as_json:
-        output.table(rows, ["id", "why", "size"]) if rows else output.note("nothing to remove")
-    if rows and not yes and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
-        yes = click.confirm(f"Remove these {len(rows)} sessions for good?", err=True)
+        if rows:
+            output.table(rows, ["id", "why", "size"])
+        if pictures:
+            output.note(what)
+        if not rows and not pictures:
+            output.note("nothing to remove")
+    if (rows or pictures) and not yes and not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        both = " and ".join(
+            [*([f"these {len(rows)} sessions"] if rows else []), *([what] if pictures else [])]
+        )
+        yes = click.confirm(f"Remove {both} for good?", err=True)
     removed = _remove(one.path for one in doomed) if yes else []
+    gone = _remove_pictures() if yes else []
     if as_json:
-        output.emit_json({"candidates": msgspec.to_builtins(doomed), "removed": removed})
-    elif rows:
-        output.note(f"removed {len(removed)} sessions" if yes else "nothing was removed: --yes removes them")
+        told = {"candidates": [one.digest for one in pictures], "removed": gone}
+        output.emit_json({"candidates": msgspec.to_builtins(doomed), "removed": removed, "pictures": told})
+    elif rows or pictures:
+        done = f"removed {len(removed)} sessions" + (f" and {len(gone)} pictures" if gone else "")
+        output.note(done if yes else "nothing was removed: --yes removes them")
+
+
+def _unnamed(without: list[str]) -> list[Stored]:
+    """The pictures that would go with those sessions; none where a session cannot be read, and that is said."""
+    from labtui_artifacts.errors import LabError
+    from labtui_sessions.home import unnamed_images
+
+    try:
+        return unnamed_images(without=without)
+    except LabError as error:
+        output.note(f"labtui: no picture is removed, since a session cannot be read: {error}")
+        return []
+
+
+def _remove_pictures() -> list[str]:
+    """Remove the pictures that none of the sessions left is about; their digests."""
+    from labtui_artifacts.images import ImageStore
+
+    gone = _unnamed([])
+    ImageStore().remove(gone)
+    return [one.digest for one in gone]
 
 
 def _remove(places: Iterable[str]) -> list[str]:

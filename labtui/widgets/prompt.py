@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from textual.message import Message
 from textual.widgets import TextArea
 
 from labtui.actions import bindings
+from labtui.completing import complete_picture
 
 
 class Prompt(TextArea):
-    """A text area in which enter runs and ctrl+j breaks the line, as in a chat."""
+    """A text area in which enter runs and ctrl+j breaks the line, as in a chat.
+
+    Behind ``@`` it offers the pictures of the working directory: tab or → takes the one that is shown.
+    """
 
     BINDINGS = bindings("prompt")
 
@@ -25,6 +31,8 @@ class Prompt(TextArea):
             soft_wrap=True,
             highlight_cursor_line=False,
         )
+        self.offered: list[str] = []
+        """How the picture word under the cursor may go on, the one that is shown first."""
         self.known = ""
         """The text that the draft and this widget agreed on last; another one here was typed since."""
 
@@ -37,7 +45,19 @@ class Prompt(TextArea):
             self.text = text
             self.move_cursor(self.document.end)
 
+    def update_suggestion(self) -> None:
+        """Offer the files that a picture word at the end of the text may mean."""
+        before = self.get_text_range((0, 0), self.cursor_location)
+        at_end = self.cursor_location == self.document.end
+        self.offered = complete_picture(before, Path.cwd()) if at_end and "@" in before else []
+        self.suggestion = self.offered[0] if self.offered else ""
+
     async def _on_key(self, event) -> None:
+        if event.key == "tab" and self.suggestion:
+            event.stop()
+            event.prevent_default()
+            self.insert(self.suggestion)
+            return
         if event.key in ("enter", "ctrl+j"):
             event.stop()
             event.prevent_default()

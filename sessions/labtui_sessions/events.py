@@ -205,7 +205,6 @@ class RowStarted(Data):
     content: list[bool] = []
     """For each prompt token, whether it is content (no template token, no sink)."""
 
-
     images: list[dict[str, Any]] = []
     """The prompt's pictures in order: ``digest``, ``start`` (the first of its tokens), ``rows``, ``cols`` (of merged
     patches), ``grid`` (frames, rows and columns of patches); ``min_pixels`` and ``max_pixels`` where they were given."""

@@ -6,7 +6,7 @@ import contextlib
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import msgspec
 
 from labtui_artifacts import files, paths
 from labtui_artifacts.errors import LabError, UsageError
+from labtui_artifacts.images import ImageStore, Stored
 from labtui_artifacts.lock import Lock, read_holder
 
 from .bundle import Bundle, open_bundle
 from .journal import FILE, LOCK, JournalReader, read_events
-from .log import EventLog, state_at
+from .log import EventLog, each, state_at
 from .state import SessionState, reduce
 
 CACHE = "listed.json"
@@ -143,6 +144,27 @@ def candidates(listed: Iterable[Listed], *, days: float = OLD_DAYS, now: float |
         elif age > days * 86400:
             doomed.append(Doomed(one.id, f"unchanged for {age / 86400:.0f} days", one.bytes, one.path))
     return doomed
+
+
+def named_images(root: Path | None = None, without: Collection[str] = ()) -> set[str]:
+    """The digests of the pictures that some session on this machine is about, but for the sessions ``without`` (their
+    paths). LabError when one cannot be read."""
+    root = paths.sessions() if root is None else root
+    found: set[str] = set()
+    for place in root.iterdir() if root.is_dir() else ():
+        if (place / FILE).is_file() and str(place) not in without:
+            with JournalReader.open(place) as log:
+                found |= {str(e.data.get("digest")) for e in each(log) if e.kind == "image.added"}
+    return found
+
+
+def unnamed_images(root: Path | None = None, without: Collection[str] = ()) -> list[Stored]:
+    """The kernel's pictures that no session is about and that nobody has sent lately; see `named_images`.
+
+    LabError when a session cannot be read: its pictures are not known, so none may go.
+    """
+    store = ImageStore()
+    return store.unnamed(named_images(root, without)) if any(True for _ in store) else []
 
 
 def remove(folder: Path) -> None:

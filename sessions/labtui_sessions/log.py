@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from labtui_artifacts.errors import UsageError
+from labtui_artifacts.images import short
 
-from .events import Event
+from .events import Event, ImageAdded, typed
+from .fields import ImageView
 from .source import RowText, collect_row
 from .state import SessionState, reduce
 from .tables import Tables, gather
@@ -57,6 +59,15 @@ def state_at(log: EventLog, seq: int | None = None) -> SessionState:
 def tables_of(log: EventLog) -> Tables:
     """All tables, from the events."""
     return gather(each(log))
+
+
+def thumbnail(log: EventLog, digest: str, known: ImageView | None = None) -> bytes:
+    """The PNG of one of the session's pictures; ``known`` is what the state has of it. UsageError when there is none."""
+    for event in log.read(known.seq, limit=1) if known is not None else each(log):
+        data = typed(event) if event.kind == "image.added" else None
+        if isinstance(data, ImageAdded) and data.digest == digest and data.thumbnail:
+            return data.thumbnail
+    raise UsageError(f"no picture {short(digest)} in this session")
 
 
 def row_text(log: EventLog, key: str, until: int | None = None) -> RowText:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from labtui_artifacts.errors import BadFile
 
 from .events import Event
-from .log import EventLog, each, row_text, tables_of
+from .log import EventLog, each, row_text, tables_of, thumbnail
 from .source import RowText
 from .state import SessionState, from_snapshot, reduce
 from .tables import Page, Tables, parse_conditions
@@ -125,6 +125,10 @@ class Replay:
     async def row_text(self, key: str) -> RowText:
         """The whole row, as far as it had come at this point."""
         return row_text(self.log, key, until=self.seq)
+
+    async def thumbnail(self, digest: str) -> bytes:
+        """The PNG of one of the session's pictures."""
+        return thumbnail(self.log, digest, self._state.images.get(digest))
 
     def _put(self, event: Event) -> None:
         reduce(self._state, event)

@@ -39,7 +39,8 @@ class _Recorded:
             self.logprobs += data.logprobs[skip:]
             self.gaps += data.gaps[skip:]
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self, names: Mapping[Any, str]) -> dict[str, Any]:
+        """The row for a spec; ``names`` are those of the pictures by digest."""
         start = self.start
         return {
             "key": row_key(start.job, start.row),
@@ -54,6 +55,11 @@ class _Recorded:
             "seed": start.seed,
             "max_new_tokens": start.max_new_tokens,
             "stop_ids": start.stop_ids,
+            **(
+                {"images": [{**image, "name": names.get(image.get("digest"), "")} for image in start.images]}
+                if start.images
+                else {}
+            ),
         }
 
 
@@ -65,6 +71,7 @@ def build(log: EventLog, *, job: str | None = None, limit: int | None = None) ->
     """
     model: dict[str, Any] = {}
     rows: dict[str, _Recorded] = {}
+    names: dict[Any, str] = {}
     identity = ""
     for event in each(log):
         if event.kind == "session.opened":
@@ -73,9 +80,11 @@ def build(log: EventLog, *, job: str | None = None, limit: int | None = None) ->
             if _fingerprints(event.data["info"]) != _fingerprints(model):
                 rows.clear()
             model = event.data["info"]
+        elif event.kind == "image.added":
+            names[event.data.get("digest")] = str(event.data.get("name", ""))[:200]
         elif job is None or event.data.get("job") == job:
             _take(rows, event)
-    recorded = [row.spec() for row in rows.values() if row.ids and row.start.ids][:limit]
+    recorded = [row.spec(names) for row in rows.values() if row.ids and row.start.ids][:limit]
     if not recorded:
         what = f"job {job!r}" if job is not None else "this session"
         raise UsageError(f"{what} has no recorded row with prompt and generated tokens, so nothing to rerun")

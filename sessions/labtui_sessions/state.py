@@ -142,7 +142,20 @@ def reduce(state: SessionState, event: Event) -> None:
 
 def _named(data: ev.Data) -> bool:
     """The names in the data are short enough to be keys of the state."""
-    for name in ("job", "row", "id", "name", "tag", "old", "new", "table", "cell", "site", "artifact", "digest"):
+    for name in (
+        "job",
+        "row",
+        "id",
+        "name",
+        "tag",
+        "old",
+        "new",
+        "table",
+        "cell",
+        "site",
+        "artifact",
+        "digest",
+    ):
         value = getattr(data, name, None)
         if isinstance(value, str) and len(value) > MAX_ID:
             return False

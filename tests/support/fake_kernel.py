@@ -193,6 +193,12 @@ class FakeKernel:
             table, start, stop, sort=sort, descending=descending, conditions=parse_conditions(filter)
         )
 
+    async def thumbnail(self, digest: str) -> bytes:
+        found = [e for e in self.events if e.kind == "image.added" and e.data.get("digest") == digest]
+        if not found:
+            raise LabError(f"no picture {digest}")
+        return found[-1].data["thumbnail"]
+
     async def row_text(self, key: str) -> RowText:
         job, _, row = key.partition("/")
         found = collect_row([e for e in self.events if e.data.get("job") == job and e.data.get("row") == row])

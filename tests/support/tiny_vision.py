@@ -74,11 +74,16 @@ def vision_tokenizer() -> transformers.Qwen2Tokenizer:
     return tokenizer
 
 
-def tiny_vision(family: str, *, seed: int = 0) -> LoadedModel:
-    """A tiny random model of the real class of ``family`` (one of :data:`VISION_FAMILIES`), float32 on the CPU."""
+def tiny_vision(
+    family: str, *, seed: int = 0, text: dict[str, Any] | None = None, tower: dict[str, Any] | None = None
+) -> LoadedModel:
+    """A tiny random model of the real class of ``family`` (one of :data:`VISION_FAMILIES`), float32 on the CPU.
+
+    ``text`` and ``tower`` replace single fields of the two configurations.
+    """
     tokenizer = vision_tokenizer()
     adapter = families.by_name(family)
-    name, text, tower = _CONFIGS[family]
+    name, usual_text, usual_tower = _CONFIGS[family]
     ids = {
         f"{kind}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>")
         for kind, token in (
@@ -91,8 +96,8 @@ def tiny_vision(family: str, *, seed: int = 0) -> LoadedModel:
     padded = (len(tokenizer) // 64 + 1) * 64
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     settings = getattr(transformers, name)(
-        text_config={**COMMON, **text, **ends, "vocab_size": padded},
-        vision_config={**tower, "initializer_range": 0.15},
+        text_config={**COMMON, **usual_text, **ends, "vocab_size": padded, **(text or {})},
+        vision_config={**usual_tower, "initializer_range": 0.15, **(tower or {})},
         tie_word_embeddings=False,
         **ids,
     )

@@ -224,6 +224,8 @@ class Keeper:
         live = broker.sessions.of_job(job)
         if kind == "cell.committed" and live.has_cell(data):
             return
+        if kind == "image.added" and data.get("digest") in live.images:
+            return
         start = time.monotonic()
         if live.stalled and self.worker is not None:
             self.worker.hold(True)

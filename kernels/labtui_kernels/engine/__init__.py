@@ -6,10 +6,10 @@ sessions. Everything runs on the one thread that made the :class:`Engine`.
 
 from .audit import Audit
 from .batch import Batch
-from .capture import Pooling, Prompt, RefNorm, selected
+from .capture import Pooling, Prompt, RefNorm, selected, selected_patches
 from .engine import Engine
 from .observe import Look, Sight
-from .rows import Edit, Emitted, Row, Sampling
+from .rows import Edit, Emitted, ImageInput, Row, Sampling
 
 __all__ = [
     "Audit",
@@ -17,6 +17,7 @@ __all__ = [
     "Edit",
     "Emitted",
     "Engine",
+    "ImageInput",
     "Look",
     "Pooling",
     "Prompt",
@@ -25,4 +26,5 @@ __all__ = [
     "Sampling",
     "Sight",
     "selected",
+    "selected_patches",
 ]

@@ -32,6 +32,7 @@ class Arrangement:
     chooser: Chooser
     main: torch.Tensor | None  # for each lane the lane of its row; None when no lane is a shadow
     tokens: torch.Tensor  # the token that each lane processes next, [lanes]
+    deltas: torch.Tensor | None  # what the lanes' images add to positions, [lanes]; None for nothing
 
 
 class Batch:
@@ -106,10 +107,13 @@ class Batch:
 
         Returns the index of the first generated token that the change can affect; putting
         ``(that index, edit, strength)`` into :attr:`Row.knobs` replays it. A prompt that is being prefilled
-        keeps the old strength to its end. UsageError when the row is not in the batch, or has no such edit.
+        keeps the old strength to its end. UsageError when the row is not in the batch, or has no such edit, and for an
+        edit in the vision tower once the row's prompt is under way: the picture has been read.
         """
         track = self._find(key)
         track.row.check_knob(edit, strength)
+        if track not in self._waiting or track.tokens:
+            track.row.check_seen(edit)
         step = len(track.tokens)
         if self._group is not None and track in self._group.tracks():
             step += 1
@@ -190,13 +194,16 @@ class Batch:
         if self.slots <= sum(track.lanes for track in inside[:1]) and len(inside) <= 1:
             length = len(inside[0].ids) if inside else 0
             raise JobFailed(
-                f"out of device memory with a single row of {length} tokens: use a shorter prompt, "
+                f"out of device memory with a single row of {length} tokens: use a shorter prompt"
+                f"{', smaller pictures' if inside and inside[0].row.images else ''}, "
                 "a smaller dtype, or quantize the model"
             ) from error
         self.slots = max(1, self.slots // 2)
         self._waiting.extendleft(reversed(inside))
         self._group, self._cache, self._arranged = None, None, None
         self._lanes.clear()
+        if self._forward.tower is not None:
+            self._forward.tower.cache.clear()
         if self._forward.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -231,7 +238,7 @@ class Batch:
             now.stages.varies = now.stages.changes()
         began = time.perf_counter()
         hidden = self._forward.step(
-            now.tokens, torch.tensor(positions, device=device), last, self._cache, now.context
+            now.tokens, torch.tensor(positions, device=device), last, self._cache, now.context, now.deltas
         )
         picked = pick(self._forward.logits(hidden), now.chooser, now.lanes, now.main)
         now.tokens = picked.tokens
@@ -277,6 +284,7 @@ class Batch:
         lanes, device = list(self._lanes), self._forward.device
         edits: list[RowEdits | None] = [None if lane.shadow else lane.track.edits for lane in lanes]
         stages = Stages(edits, device)
+        deltas = [lane.track.delta for lane in lanes]
         return Arrangement(
             lanes=lanes,
             stages=stages,
@@ -284,6 +292,7 @@ class Batch:
             chooser=self._chooser(lanes),
             main=self._main(lanes),
             tokens=torch.tensor([lane.track.tokens[-1] for lane in lanes], device=device),
+            deltas=torch.tensor(deltas, device=device) if any(deltas) else None,
         )
 
     def _chooser(self, lanes: Sequence[Lane]) -> Chooser:

@@ -16,15 +16,21 @@ from ..lang.sites import Site
 from .edits import RowEdits
 from .forward import Forward
 from .hooks import Tap
-from .rows import Edit, Row
-from .spans import check_ids, spans
+from .patches import PatchReader, Selection, check_pooling, in_tower, patch_norms, tower_of
+from .pictures import Pictures
+from .rows import Edit, ImageInput, Row, image_spans
+from .spans import check_ids, images_of, look_at, spans
+from .tower import take_rows
 
 Pooling: TypeAlias = Literal["last", "mean", "max", "none"]
 POOLINGS: tuple[Pooling, ...] = ("last", "mean", "max", "none")
 
 
 class Tokens(Protocol):
-    """A prompt to read: token ids, and which of them are content (a rendered chat, a Row, a Prompt)."""
+    """A prompt to read: token ids, and which of them are content (a rendered chat, a Row, a Prompt).
+
+    It may have ``images``, a sequence of :class:`.rows.ImageInput`.
+    """
 
     @property
     def ids(self) -> Sequence[int]: ...
@@ -42,6 +48,7 @@ class Prompt:
     ids: tuple[int, ...]
     content: tuple[bool, ...] = ()
     answer: tuple[int, ...] = ()
+    images: tuple[ImageInput, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class RefNorm:
 
     ``median`` and ``content_mean`` are over the content positions of all prompts together; ``mean`` is over
     all positions, sinks and template tokens included, as some write-ups have it. ``positions`` counts content
-    positions.
+    positions. In the vision tower every patch of every image counts, and both means are one.
     """
 
     median: float
@@ -59,15 +66,27 @@ class RefNorm:
     positions: int
 
 
-def selected(row: Tokens, where: Where) -> list[int]:
-    """The positions that ``where`` selects in prompt and answer, ascending; UsageError for none."""
+def selected(row: Tokens, where: Where, merge: int = 2) -> list[int]:
+    """The positions that ``where`` selects in prompt and answer, ascending; UsageError for none.
+
+    ``merge`` is the side of the square of patches that the model makes into one token of an image.
+    """
     answer = len(getattr(row, "answer", ()))
-    mask = where.prompt_mask(len(row.ids), row.content)
+    mask = where.prompt_mask(len(row.ids), row.content, image_spans(images_of(row), merge))
     mask += [where.generated_at(step, len(row.ids)) for step in range(answer)]
     found = [position for position, chosen in enumerate(mask) if chosen]
     if not found:
         raise UsageError(f"where {where}: it selects no position of a prompt of {len(row.ids)} tokens")
     return found
+
+
+def selected_patches(row: Tokens, where: Where, merge: int = 2) -> list[tuple[int, int]]:
+    """The merged patches that ``where`` selects at a site of the tower: (image, number in raster order), ascending.
+
+    With pooling ``none`` a reading has merge² lines for each, in the order of their square; at ``vision.merged`` one.
+    """
+    masks = where.patch_mask(image_spans(images_of(row), merge))
+    return [(image, place) for image, mask in enumerate(masks) for place, on in enumerate(mask) if on]
 
 
 def capture_parts(
@@ -83,34 +102,53 @@ def capture_parts(
     Yields (row numbers, site → float32 [rows of this part, d] on the CPU) whenever some rows are complete,
     and ``((), {})`` after a chunk that completes none. With pooling ``none`` a part has one line for every
     selected position of its rows, in their order. Readings are taken after the edits at a site, ``edits``
-    applying to every row. UsageError for an unknown pooling, a site that the model lacks, no rows, or a
-    selection without positions.
+    applying to every row. At sites of the vision tower ``where`` selects patches of the rows' images, all of which are
+    pooled together; ``last`` means nothing there. UsageError for an unknown pooling, a site that the model lacks, no
+    rows, or a selection without positions.
     """
     if pooling not in POOLINGS:
         raise UsageError(f"pooling {pooling!r}; expected one of {', '.join(POOLINGS)}")
     if not rows or not sites:
         raise UsageError("capture: no prompts or no sites; give at least one of each")
     where = where or Where("all")
-    places = [selected(row, where) for row in rows]
+    seen = in_tower(sites)
+    check_pooling(pooling, seen)
+    merge = tower_of(forward, seen).merge if seen else forward.shape.merge
+    read = [site for site in sites if site not in seen]
+    places = [selected(row, where, merge) for row in rows] if read else []
     sequences = [[*row.ids, *getattr(row, "answer", ())] for row in rows]
     for number, sequence in enumerate(sequences):
         check_ids(f"prompt {number}", sequence, forward)
+    names = [f"prompt {number}" for number in range(len(rows))]
     prepared = [_edits(row, edits, forward) for row in rows]
+    pictures = look_at(names, rows, prepared, forward)
+    patches = _reader(forward, names, pictures, where, seen, pooling) if seen else None
+    if patches is not None and not read:
+        for members in take_rows(pictures, forward.patches):
+            yield tuple(members), patches.read(members)
+        return
+    found: dict[Site, torch.Tensor] = {}
+
+    def begin(members: Sequence[int]) -> None:
+        if patches is not None:
+            found.update(patches.read(members))
+
     pools: dict[Site, _Pool] = {}
 
     def taps(members: Sequence[int], start: int, stop: int) -> Mapping[Site, Tap]:
         if start == 0:
             pools.clear()
-            pools.update({site: _Pool(pooling) for site in sites})
+            pools.update({site: _Pool(pooling) for site in read})
         choice = _Choice.of(pooling, [places[index] for index in members], start, stop, forward.device)
         return {site: (lambda hidden, pool=pool: pool.take(hidden, choice)) for site, pool in pools.items()}
 
-    for span in spans(forward, sequences, prepared, taps):
+    for span in spans(forward, sequences, prepared, taps, pictures=pictures, begin=begin):
         if not span.last:
             yield (), {}
             continue
         table = torch.stack([pools[site].result().to(forward.device) for site in pools]).cpu()
-        yield span.members, {site: table[line].clone() for line, site in enumerate(pools)}
+        found.update({site: table[line].clone() for line, site in enumerate(pools)})
+        yield span.members, {site: found[site] for site in sites}
 
 
 def capture(
@@ -128,24 +166,80 @@ def capture(
         order.extend(members)
         for site, reading in readings.items():
             parts[site].append(reading)
-    counts = [1] * len(rows)
-    if pooling == "none":
-        counts = [len(selected(row, where or Where("all"))) for row in rows]
+    where, merge = where or Where("all"), forward.shape.merge
+
+    def count(row: Tokens, site: Site) -> int:
+        if pooling != "none":
+            return 1
+        if site.tower == "llm":
+            return len(selected(row, where, merge))
+        return len(selected_patches(row, where, merge)) * (1 if site.point == "merged" else merge * merge)
+
+    kinds: dict[object, list[int]] = {}
+    for site in parts:
+        kind = (site.tower, site.point == "merged")
+        if kind not in kinds:
+            kinds[kind] = _lines([count(row, site) for row in rows], order)
+    return {
+        site: torch.cat(pieces)[kinds[site.tower, site.point == "merged"]] for site, pieces in parts.items()
+    }
+
+
+def _lines(counts: Sequence[int], order: Sequence[int]) -> list[int]:
+    """Where the lines of rows 0, 1, ... stand in readings that came in this order, row n having ``counts[n]``."""
     starts = np.cumsum([0, *(counts[index] for index in order)])
     lines: list[int] = []
-    for row in range(len(rows)):
+    for row in range(len(counts)):
         at = order.index(row)
         lines.extend(range(starts[at], starts[at + 1]))
-    return {site: torch.cat(pieces)[lines] for site, pieces in parts.items()}
+    return lines
+
+
+def _reader(
+    forward: Forward,
+    names: Sequence[str],
+    pictures: Sequence[Pictures | None],
+    where: Where,
+    sites: Sequence[Site],
+    pooling: Pooling,
+) -> PatchReader:
+    merge = forward.shape.merge
+    pairs = zip(names, pictures, strict=True)
+    chosen = [Selection.of(name, each, where, merge) for name, each in pairs]
+    return PatchReader(forward, pictures, chosen, sites, pooling)
 
 
 def reference_norms(forward: Forward, rows: Sequence[Tokens], sites: Sequence[Site]) -> dict[Site, RefNorm]:
-    """Norms of the hidden state at each site over neutral prompts; see :class:`RefNorm`."""
+    """Norms of the hidden state at each site over neutral prompts; see :class:`RefNorm`.
+
+    At sites of the vision tower those of the prompts that show images count.
+    """
     if not rows or not sites:
         raise UsageError("reference norms: no prompts or no sites; give at least one of each")
-    content = [selected(row, Where("content")) for row in rows]
+    seen = in_tower(sites)
+    read = [site for site in sites if site not in seen]
+    found = _patch_norms(forward, rows, seen) if seen else {}
+    found |= _token_norms(forward, rows, read) if read else {}
+    return {site: found[site] for site in sites}
+
+
+def _patch_norms(forward: Forward, rows: Sequence[Tokens], sites: Sequence[Site]) -> dict[Site, RefNorm]:
+    tower = tower_of(forward, sites)
+    names = [f"prompt {number}" for number in range(len(rows))]
+    pictures = [p for p in look_at(names, rows, [None] * len(rows), forward) if p is not None]
+    if not pictures:
+        raise UsageError(f"reference norms at {sites[0]}: none of the prompts has an image; give pictures")
+    parts = [patch_norms(tower, each, sites) for each in pictures]
+    whole = {site: np.concatenate([part[site] for part in parts]) for site in sites}
+    return {site: _reference(each, each) for site, each in whole.items()}
+
+
+def _token_norms(forward: Forward, rows: Sequence[Tokens], sites: Sequence[Site]) -> dict[Site, RefNorm]:
+    content = [selected(row, Where("content"), forward.shape.merge) for row in rows]
     for number, row in enumerate(rows):
         check_ids(f"prompt {number}", row.ids, forward)
+    names = [f"prompt {number}" for number in range(len(rows))]
+    pictures = look_at(names, rows, [None] * len(rows), forward)
     norms: dict[Site, torch.Tensor] = {}
     inside: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
     everywhere: dict[Site, list[np.ndarray]] = {site: [] for site in sites}
@@ -156,7 +250,7 @@ def reference_norms(forward: Forward, rows: Sequence[Tokens], sites: Sequence[Si
 
         return {site: measure(site) for site in sites}
 
-    for span in spans(forward, [row.ids for row in rows], [None] * len(rows), taps):
+    for span in spans(forward, [row.ids for row in rows], [None] * len(rows), taps, pictures=pictures):
         table = torch.stack([norms[site].to(forward.device) for site in sites]).cpu().numpy()
         for lane, index in enumerate(span.members):
             known = min(len(rows[index].ids), span.stop) - span.start
@@ -181,7 +275,10 @@ def _reference(inside: np.ndarray, everywhere: np.ndarray) -> RefNorm:
 def _edits(row: Tokens, edits: Sequence[Edit], forward: Forward) -> RowEdits | None:
     if not edits:
         return None
-    held = Row(key="capture", ids=tuple(row.ids), content=tuple(row.content), edits=tuple(edits))
+    images = images_of(row)
+    held = Row(
+        key="capture", ids=tuple(row.ids), content=tuple(row.content), edits=tuple(edits), images=images
+    )
     return RowEdits(held, forward.shape, forward.device)
 
 

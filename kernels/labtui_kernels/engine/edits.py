@@ -7,6 +7,7 @@ processes, so there is one definition of what is edited where.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,8 +17,8 @@ import torch
 from labtui_artifacts.errors import UsageError
 
 from ..lang.shape import ModelShape
-from ..lang.sites import Site
-from .rows import Edit, Op, Row
+from ..lang.sites import Site, site_width
+from .rows import Edit, Op, Row, image_spans
 
 
 def orthonormal(vectors: torch.Tensor) -> torch.Tensor:
@@ -30,30 +31,48 @@ def orthonormal(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def check_site(edit: Edit, shape: ModelShape) -> None:
-    """Raise UsageError unless the language model has the edit's site, with the width of its vectors."""
+    """Raise UsageError unless the model has the edit's site, with the width of its vectors."""
     site = edit.site
-    if site.tower != "llm":
-        raise UsageError(f"edit at {site}: only sites of the language model (llm...) can be edited here")
-    if site.block is not None and not 0 <= site.block < shape.blocks:
-        raise UsageError(f"edit at {site}: the model has blocks llm.0 to llm.{shape.blocks - 1}")
-    if edit.vectors.shape[1] != shape.width:
-        raise UsageError(
-            f"edit at {site}: the vectors have width {edit.vectors.shape[1]}; this model's is {shape.width}"
-        )
+    depth = shape.blocks if site.tower == "llm" else shape.vision_blocks
+    if not depth:
+        raise UsageError(f"edit at {site}: this model has no vision tower; expected a site such as llm.12")
+    if site.block is not None and not 0 <= site.block < depth:
+        raise UsageError(f"edit at {site}: the model has blocks {site.tower}.0 to {site.tower}.{depth - 1}")
+    width = site_width(site, shape)
+    if edit.vectors.shape[1] != width:
+        has = f"this model's is {width}" + (" there" if shape.vision_blocks else "")
+        raise UsageError(f"edit at {site}: the vectors have width {edit.vectors.shape[1]}; {has}")
 
 
 class RowEdits:
-    """The edits of one row: prepared vectors, prompt masks, strengths and their changes over time."""
+    """The edits of one row: prepared vectors, prompt masks, strengths and their changes over time.
+
+    ``patches`` has, for edits in the vision tower alone, a mask over the merged patches of each of the row's
+    images; at tokens such an edit applies nowhere. ``digests`` are of these edits' vectors.
+    """
 
     def __init__(self, row: Row, shape: ModelShape, device: torch.device) -> None:
         self.row = row
         self.prompt_len = len(row.ids)
         self.matrices: list[torch.Tensor] = []
         self.masks: list[np.ndarray] = []
-        for edit in row.edits:
+        self.patches: dict[int, list[np.ndarray]] = {}
+        self.digests: dict[int, bytes] = {}
+        images = image_spans(row.images, shape.merge) if row.images else ()
+        for index, edit in enumerate(row.edits):
             check_site(edit, shape)
             self.matrices.append(_matrix(edit).to(device))
-            mask = edit.where.prompt_mask(self.prompt_len, row.content)
+            if edit.site.tower == "vision":
+                if not images:
+                    raise UsageError(
+                        f"edit at {edit.site}: this prompt has no image; give it one, or edit at llm..."
+                    )
+                self.patches[index] = [np.asarray(m, dtype=np.float32) for m in edit.where.patch_mask(images)]
+                held = edit.vectors.cpu().contiguous().numpy().tobytes()
+                self.digests[index] = hashlib.blake2b(held, digest_size=16).digest()
+                mask = [False] * self.prompt_len
+            else:
+                mask = edit.where.prompt_mask(self.prompt_len, row.content, images)
             self.masks.append(np.asarray(mask, dtype=np.float32))
         self.knobs: list[tuple[int, int, float]] = sorted(row.knobs, key=lambda knob: knob[0])
         # A generated window or explicit indices switch on and off while decoding; the others never do.
@@ -82,8 +101,8 @@ class RowEdits:
     def applies(self, edit: int, position: int) -> bool:
         """Whether an edit is in force at an absolute position (0 is the first prompt token)."""
         step = position - self.prompt_len
-        if step < 0:
-            return bool(self.masks[edit][position])
+        if step < 0 or edit in self.patches:
+            return step < 0 and bool(self.masks[edit][position])
         return self.row.edits[edit].where.generated_at(step, self.prompt_len)
 
     def span(self, edit: int, start: int, stop: int) -> tuple[np.ndarray, bool]:
@@ -160,16 +179,20 @@ class Stage:
         Computed in float32; a coefficient of 0 leaves a value bit for bit as it was.
         """
         assert self.vectors is not None and self.coefficients is not None
-        vectors, coefficients = self.vectors.to(hidden.device), self.coefficients.to(hidden.device)
-        h = hidden.float()
-        if self.op == "add":
-            edited = torch.addcmul(h, coefficients, vectors)
-        elif self.op == "replace":
-            edited = h + coefficients * (vectors - h)
-        else:
-            inside = torch.matmul(torch.matmul(h, vectors.transpose(1, 2)), vectors)
-            edited = h - coefficients * inside
-        return edited.to(hidden.dtype)
+        return change(self.op, hidden, self.vectors.to(hidden.device), self.coefficients.to(hidden.device))
+
+
+def change(op: Op, hidden: torch.Tensor, vectors: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+    """One operation on hidden states [..., n, d] with vectors [..., k, d] and coefficients [..., n, 1], in float32."""
+    h = hidden.float()
+    if op == "add":
+        edited = torch.addcmul(h, coefficients, vectors)
+    elif op == "replace":
+        edited = h + coefficients * (vectors - h)
+    else:
+        inside = torch.matmul(torch.matmul(h, vectors.transpose(-1, -2)), vectors)
+        edited = h - coefficients * inside
+    return edited.to(hidden.dtype)
 
 
 class Stages:
@@ -193,6 +216,8 @@ class Stages:
     def _place(self, number: int, lane: RowEdits, lanes: int) -> None:
         after: dict[Site, int] = {}  # where this lane's next edit may go at the earliest, by site
         for index, edit in enumerate(lane.row.edits):
+            if index in lane.patches:
+                continue  # the tower has seen to it
             stages = self.by_site.setdefault(edit.site, [])
             at = after.get(edit.site, 0)
             while at < len(stages) and stages[at].op != edit.op:

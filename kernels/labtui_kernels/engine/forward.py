@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from labtui_artifacts.errors import UsageError
 
 from .cache import SlotCache
 from .hooks import Context, Hooks
+from .pictures import Pictures
+from .tower import Tower
 
 CHUNK_SECONDS = 0.35
 """What a prefill chunk aims to cost, so that one rarely takes more than half a second."""
@@ -75,37 +77,81 @@ class Forward:
         self.vocab = int(config.vocab_size)
         self.context_length = int(config.max_position_embeddings)
         self.dtype: torch.dtype = family.embed(model).weight.dtype
-        self.hooks = Hooks(model, family, self.shape.blocks)
+        self.hooks = Hooks(model, family, self.shape.blocks, self.shape.vision_blocks)
+        self.tower: Tower | None = None
+        self.image_token, self.patch_values = -1, 0
+        if family.vision:
+            self.tower = Tower(model, family, self.hooks, self.shape.merge, self.device)
+            self.image_token, self.patch_values = (
+                family.image_token(model.config),
+                _patch_values(model.config),
+            )
         self.pace = Pace(fixed=chunk_tokens)
         self.after_first_pass: Callable[[], None] | None = None
 
     def cache(self, slots: int, capacity: int) -> SlotCache:
         return SlotCache(self.layer_types, slots, min(capacity, self.context_length))
 
-    def span(self, ids: torch.Tensor, start: int, cache: SlotCache | None, context: Context) -> torch.Tensor:
+    @property
+    def patches(self) -> int:
+        """About how many patches a pass of the tower takes: those of a chunk of tokens."""
+        return self.pace.tokens * max(1, self.shape.merge) ** 2
+
+    def see(self, pictures: Sequence[Pictures | None]) -> bool:
+        """Get features of images that have none yet, in one pass of the tower of about a chunk's cost; True when all
+        have some."""
+        if self.tower is None:
+            return True
+        return self.tower.see(pictures, self.patches)
+
+    def see_all(self, pictures: Sequence[Pictures | None]) -> None:
+        """:meth:`see` to the end."""
+        while not self.see(pictures):
+            pass
+
+    def span(
+        self,
+        ids: torch.Tensor,
+        start: int,
+        cache: SlotCache | None,
+        context: Context,
+        pictures: Sequence[Pictures | None] = (),
+    ) -> torch.Tensor:
         """Process ``ids`` [lanes, n] at positions start.. of every lane: normed hidden states [lanes, n, d].
 
         Rows shorter than n are padded on the right: what comes after a row's end never reaches what is
-        before. Without a cache ``start`` must be 0.
+        before. Without a cache ``start`` must be 0. ``pictures`` of a lane have all their features.
         """
         lanes, n = ids.shape
         if cache is not None:
             cache.aim_span(lanes, start, start + n)
+        shown = _Shown(pictures, start, start + n) if any(pictures) else None
         if start == 0:
             # Plain causal attention needs no mask of ours, and without one the kernels skip half the work.
-            return self._run(ids, None, None, cache, context)
+            return self._run(ids, None, None, cache, context, shown)
         positions = torch.arange(start, start + n, device=self.device)
         keys = torch.arange(start + n, device=self.device)
-        return self._run(ids, positions[None], self._masks(positions[None], keys), cache, context)
+        masks = self._masks(positions[None], keys)
+        return self._run(ids, positions[None], masks, cache, context, shown)
 
     def step(
-        self, ids: torch.Tensor, positions: torch.Tensor, last: int, cache: SlotCache, context: Context
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        last: int,
+        cache: SlotCache,
+        context: Context,
+        deltas: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Process one token a lane: ``ids`` and ``positions`` [lanes]; normed hidden states [lanes, d]."""
+        """Process one token a lane: ``ids`` and ``positions`` [lanes]; normed hidden states [lanes, d].
+
+        ``deltas`` [lanes] is what images in the lanes' prompts add to a position's rotation; None for nothing.
+        """
         cache.aim_step(positions, last)
         keys = torch.arange(cache.write.length, device=self.device)
         column = positions[:, None]
-        return self._run(ids[:, None], column, self._masks(column, keys), cache, context)[:, 0]
+        turned = column if deltas is None else column + deltas[:, None]
+        return self._run(ids[:, None], turned, self._masks(column, keys), cache, context)[:, 0]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float32 logits [n, vocab] of normed hidden states [n, d]."""
@@ -113,11 +159,16 @@ class Forward:
             return self.head(hidden).float()
 
     def timed_span(
-        self, ids: torch.Tensor, start: int, cache: SlotCache | None, context: Context
+        self,
+        ids: torch.Tensor,
+        start: int,
+        cache: SlotCache | None,
+        context: Context,
+        pictures: Sequence[Pictures | None] = (),
     ) -> torch.Tensor:
         """:meth:`span`, and what it cost taught to the pace."""
         began = time.perf_counter()
-        hidden = self.span(ids, start, cache, context)
+        hidden = self.span(ids, start, cache, context, pictures)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.pace.learn(ids.numel(), time.perf_counter() - began)
@@ -144,10 +195,14 @@ class Forward:
         masks: Any,
         cache: SlotCache | None,
         context: Context,
+        shown: _Shown | None = None,
     ) -> torch.Tensor:
         with torch.inference_mode(), self.hooks.using(context):
+            tokens: dict[str, Any] = {"input_ids": ids}
+            if shown is not None:
+                tokens, positions = shown.lay(self.family.embed(self.model)(ids)), shown.rope(ids.device)
             out = self.decoder(
-                input_ids=ids,
+                **tokens,
                 attention_mask=masks,
                 position_ids=positions,
                 past_key_values=cache,
@@ -157,6 +212,48 @@ class Forward:
             call, self.after_first_pass = self.after_first_pass, None
             call()
         return out.last_hidden_state
+
+
+class _Shown:
+    """What the images of a pass put in the place of its tokens' embeddings, and the rotations of all its tokens."""
+
+    def __init__(self, pictures: Sequence[Pictures | None], start: int, stop: int) -> None:
+        self._pictures, self._start, self._stop = pictures, start, stop
+
+    def rope(self, device: torch.device) -> torch.Tensor:
+        """Positions [3, lanes, n]."""
+        plain = torch.arange(self._start, self._stop, device=device).expand(3, -1)
+        lanes = [
+            plain if each is None else each.layout.rope(self._start, self._stop) for each in self._pictures
+        ]
+        return torch.stack(lanes, dim=1)
+
+    def lay(self, embeds: torch.Tensor) -> dict[str, Any]:
+        """What the decoder takes in the place of token ids, from their embeddings [lanes, n, d], which it changes."""
+        marks = torch.zeros(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+        levels: list[tuple[torch.Tensor, ...]] = []
+        for lane, each in enumerate(self._pictures):
+            for first, features in each.placed() if each is not None else ():
+                low, high = max(first, self._start), min(first + len(features.merged), self._stop)
+                if low >= high:
+                    continue
+                piece, here = slice(low - first, high - first), slice(low - self._start, high - self._start)
+                embeds[lane, here] = features.merged[piece].to(embeds.dtype)
+                marks[lane, here] = True
+                levels.append(tuple(level[piece] for level in features.deep))
+        found: dict[str, Any] = {"inputs_embeds": embeds}
+        if levels and levels[0]:
+            # In the order of the marks: lane by lane, positions ascending.
+            found["deepstack_visual_embeds"] = [torch.cat(level) for level in zip(*levels, strict=True)]
+            found["visual_pos_masks"] = marks
+        return found
+
+
+def _patch_values(config: Any) -> int:
+    """How many pixel values a patch has; 0 where the configuration does not say."""
+    tower = config.vision_config
+    names = ("in_channels", "temporal_patch_size", "patch_size", "patch_size")
+    return math.prod(int(getattr(tower, name, 0) or 0) for name in names)
 
 
 def layer_types(config: Any) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -18,21 +18,44 @@ from torch.utils.hooks import RemovableHandle
 from labtui_artifacts.errors import UsageError
 
 from ..lang.sites import Site
-from .edits import Stage
 
 Tap = Callable[[torch.Tensor], None]
+
+
+class Change(Protocol):
+    """What edits do at one site in one pass."""
+
+    @property
+    def active(self) -> bool: ...
+
+    def apply(self, hidden: torch.Tensor) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Orders:
+    """How the patches of a tower pass come into merge-group order, ``hidden[order]``; None where they are in it.
+
+    ``merged`` is for what the merger gives, ``patches`` for all before it.
+    """
+
+    patches: torch.Tensor | None = None
+    merged: torch.Tensor | None = None
+
+    def at(self, site: Site) -> torch.Tensor | None:
+        return self.merged if site.point == "merged" else self.patches
 
 
 @dataclass(eq=False)
 class Context:
     """What the hooks do in one forward pass: edits by site, then taps that read what the edits left.
 
-    ``before`` are taps that read what the edits find.
+    ``before`` are taps that read what the edits find. ``orders`` is set in a pass of the vision tower.
     """
 
-    edits: Mapping[Site, Sequence[Stage]] = field(default_factory=dict)
+    edits: Mapping[Site, Sequence[Change]] = field(default_factory=dict)
     taps: Mapping[Site, Tap] = field(default_factory=dict)
     before: Mapping[Site, Tap] = field(default_factory=dict)
+    orders: Orders | None = None
 
     def sites(self) -> set[Site]:
         return {*self.edits, *self.taps, *self.before}
@@ -50,8 +73,9 @@ class Place:
 class Hooks:
     """The hooks of one model."""
 
-    def __init__(self, model: nn.Module, family: Any, blocks: int) -> None:
+    def __init__(self, model: nn.Module, family: Any, blocks: int, vision_blocks: int = 0) -> None:
         self._model, self._family, self._blocks = model, family, blocks
+        self._vision_blocks = vision_blocks
         self._current: Context | None = None
         self.placed: dict[Site, RemovableHandle] = {}
         self.functions: set[Any] = set()
@@ -100,6 +124,8 @@ class Hooks:
             self.placed[each] = handle
 
     def _find(self, site: Site) -> Place:
+        if site.tower == "vision" and self._vision_blocks:
+            return self._find_in_tower(site)
         if site.tower != "llm" or (site.block is not None and not 0 <= site.block < self._blocks):
             raise UsageError(
                 f"site {site}: expected llm.embed, llm.norm, or a block llm.0 to llm.{self._blocks - 1}"
@@ -119,6 +145,21 @@ class Hooks:
         if site.point == "mlp":
             return Place(self._family.mlp_module(block), False, (site,))
         return Place(block, False, (site,))
+
+    def _find_in_tower(self, site: Site) -> Place:
+        if site.block is not None and not 0 <= site.block < self._vision_blocks:
+            raise UsageError(
+                f"site {site}: expected vision.embed, vision.premerge, vision.merged, or a block vision.0 to "
+                f"vision.{self._vision_blocks - 1}"
+            )
+        if site.point in ("premerge", "merged"):
+            return Place(self._family.merger(self._model), site.point == "premerge", (site,))
+        blocks = self._family.vision_blocks(self._model)
+        # What enters block 0: with the position embeddings of the families that add them.
+        if site.point == "embed" or (site.point == "in" and site.block == 0):
+            return Place(blocks[0], True, (Site("vision", None, "embed"), Site("vision", 0, "in")))
+        assert site.block is not None
+        return Place(blocks[site.block], site.point == "in", (site,))
 
     def _before(self, sites: tuple[Site, ...]) -> Callable[..., Any]:
         def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -149,6 +190,13 @@ class Hooks:
     def _touch(self, sites: tuple[Site, ...], hidden: torch.Tensor) -> torch.Tensor | None:
         context = self._current
         assert context is not None
+        order = context.orders.at(sites[0]) if context.orders is not None else None
+        if order is None:
+            return self._work(context, sites, hidden)
+        worked = self._work(context, sites, hidden[order])
+        return None if worked is None else torch.empty_like(worked).index_copy_(0, order, worked)
+
+    def _work(self, context: Context, sites: tuple[Site, ...], hidden: torch.Tensor) -> torch.Tensor | None:
         changed = False
         for site in sites:
             early = context.before.get(site)

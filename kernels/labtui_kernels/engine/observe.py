@@ -18,8 +18,10 @@ from ..lang.sites import Site
 from .edits import RowEdits
 from .forward import Forward
 from .hooks import Tap
+from .patches import in_tower, moved, tower_of
+from .pictures import Pictures
 from .rows import Row
-from .spans import Span, check_ids, spans
+from .spans import Span, check_ids, look_at, spans
 
 _LOGITS = 1 << 24  # floats of logits held at a time
 
@@ -47,6 +49,11 @@ class Look:
             raise UsageError(f"look at row {self.row.key}: it has {count} forced tokens")
         if self.logprobs and not count:
             raise UsageError(f"look at row {self.row.key}: no forced tokens to score")
+        if in_tower(self.means):
+            raise UsageError(
+                f"look at row {self.row.key}: no token of an answer passes {in_tower(self.means)[0]}; "
+                "expected sites of the language model (llm...)"
+            )
 
     @property
     def sequence(self) -> tuple[int, ...]:
@@ -83,9 +90,16 @@ def observe_parts(forward: Forward, looks: Sequence[Look]) -> Iterator[dict[int,
     for look in looks:
         check_ids(f"row {look.row.key}", look.sequence, forward)
     edits = [RowEdits(k.row, forward.shape, forward.device) if k.row.edits else None for k in looks]
+    pictures = look_at([f"row {k.row.key}" for k in looks], [k.row for k in looks], edits, forward)
     watch = _Watch(looks, edits)
+
+    def begin(members: Sequence[int]) -> None:
+        for index in members:
+            watch.see(forward, index, pictures[index])
+
     kept: dict[int, list[torch.Tensor]] = defaultdict(list)
-    for span in spans(forward, [look.sequence for look in looks], edits, watch.after, watch.before):
+    sequences = [look.sequence for look in looks]
+    for span in spans(forward, sequences, edits, watch.after, watch.before, pictures, begin):
         for lane, index in enumerate(span.members):
             piece = _predicting(span, lane, looks[index])
             if piece is not None:
@@ -144,6 +158,15 @@ class _Watch:
         self._before: dict[Site, torch.Tensor] = {}
         self._pending: list[tuple[Site, torch.Tensor]] = []
 
+    def see(self, forward: Forward, index: int, pictures: Pictures | None) -> None:
+        """Show the tower the images of a row whose edits there are to be measured."""
+        look, held = self._looks[index], self._edits[index]
+        if not look.moved or pictures is None or held is None or not held.patches:
+            return
+        sites = sorted({held.row.edits[edit].site for edit in held.patches})
+        for site, shares in moved(tower_of(forward, sites), pictures, sites).items():
+            self._shares[index, site].extend(shares)
+
     def before(self, members: Sequence[int], start: int, stop: int) -> Mapping[Site, Tap]:
         """Keep the hidden states that edits are about to change."""
         return {site: self._keep(site) for site in self._moving(members)}
@@ -159,7 +182,8 @@ class _Watch:
 
     def _moving(self, members: Sequence[int]) -> set[Site]:
         looks = [self._looks[index] for index in members]
-        return {edit.site for look in looks if look.moved for edit in look.row.edits}
+        found = {edit.site for look in looks if look.moved for edit in look.row.edits}
+        return {site for site in found if site.tower == "llm"}
 
     def _tap(self, site: Site, members: Sequence[int], start: int, moving: bool) -> Tap:
         def tap(hidden: torch.Tensor) -> None:

@@ -12,6 +12,7 @@ from .cache import SlotCache
 from .edits import RowEdits, Stages
 from .forward import Forward
 from .hooks import Context
+from .pictures import Pictures
 from .sharing import signature, trunk_length
 from .tracks import Lane, Track
 
@@ -27,6 +28,7 @@ class Entry:
 
     ids: tuple[int, ...]
     edits: RowEdits | None
+    pictures: Pictures | None = None
     hidden: torch.Tensor | None = None  # normed hidden state of the last token, [d]
 
 
@@ -65,10 +67,13 @@ class Group:
         return self.serves[id(lane.track), lane.shadow]
 
     def advance(self, forward: Forward) -> bool:
-        """Process one chunk; True when the group is done."""
+        """Process one chunk, or show the tower some of the images; True when the group is done."""
         if self.trunk is not None:
             if self.trunk.advance(forward):
                 self._branch(self.trunk)
+            return False
+        pictures = [entry.pictures for entry in self.entries]
+        if any(pictures) and not forward.see(pictures):
             return False
         start, stop = self.position, min(self.length, self.position + self._width(forward))
         device = forward.device
@@ -80,7 +85,7 @@ class Group:
             stops.append(start + len(piece))
         self.stages.aim([start] * len(self.entries), stops, stop - start)
         context = Context(edits=self.stages.by_site)
-        hidden = forward.timed_span(ids.to(device), start, self.cache, context)
+        hidden = forward.timed_span(ids.to(device), start, self.cache, context, pictures)
         for line, entry in enumerate(self.entries):
             if start < len(entry.ids) <= stop:
                 entry.hidden = hidden[line, len(entry.ids) - 1 - start]
@@ -149,7 +154,7 @@ class _Load:
     """The prompts that go into one group, each once, and the beginnings that they share."""
 
     def __init__(self, forward: Forward, trunk: int, first: Track) -> None:
-        self._forward, self._trunk, self._first = forward, trunk, first.ids
+        self._forward, self._trunk, self._first = forward, trunk, first
         self.entries: list[Entry] = []
         self.trunks: list[Entry] = []
         self.branches: list[int] = []
@@ -159,7 +164,7 @@ class _Load:
     def take(self, track: Track, must: bool) -> list[int] | None:
         """The entries that serve the row's lanes; None, and nothing taken, when it does not fit beside the others."""
         trunk = self._trunk
-        if trunk and not (len(track.ids) > trunk and track.ids[:trunk] == self._first[:trunk]):
+        if trunk and not (len(track.ids) > trunk and self._first.common(track) >= trunk):
             return None
         lanes = track.as_lanes()
         wanted = [signature(track, lane.shadow, len(track.ids)) for lane in lanes]
@@ -169,18 +174,19 @@ class _Load:
         for mark, lane in fresh.items():
             self._known[mark] = len(self.entries)
             edits = None if lane.shadow else track.edits
-            self.entries.append(Entry(track.ids, edits))
+            pictures = track.pictures(lane.shadow)
+            self.entries.append(Entry(track.ids, edits, pictures))
             if trunk:
                 root = signature(track, lane.shadow, trunk)
                 if root not in self._roots:
                     self._roots[root] = len(self.trunks)
-                    self.trunks.append(Entry(track.ids[:trunk], edits))
+                    self.trunks.append(Entry(track.ids[:trunk], edits, pictures))
                 self.branches.append(self._roots[root])
         return [self._known[mark] for mark in wanted]
 
     def _fits(self, track: Track, more: int) -> bool:
         """Whether ``more`` entries of the row's length keep the group within a chunk, with little padding."""
-        room, first = self._forward.pace.tokens, len(self._first) - self._trunk
+        room, first = self._forward.pace.tokens, len(self._first.ids) - self._trunk
         lengths = [len(entry.ids) - self._trunk for entry in self.entries]
         lengths += [len(track.ids) - self._trunk] * more
         if self._forward.hybrid:

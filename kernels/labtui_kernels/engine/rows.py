@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -10,7 +12,7 @@ import torch
 
 from labtui_artifacts.errors import UsageError
 
-from ..lang.positions import Where
+from ..lang.positions import ImageSpan, Where
 from ..lang.sites import Site
 
 Op: TypeAlias = Literal["add", "project", "replace"]
@@ -84,15 +86,60 @@ GREEDY = Sampling()
 
 
 @dataclass(frozen=True, eq=False)
+class ImageInput:
+    """One image of a prompt, as the vision tower takes it.
+
+    ``pixels`` is float ``[patches, values]`` in merge-group order, ``grid`` its (frames, rows, columns) in patches,
+    ``start`` the position of its first token in the prompt. ``digest`` tells pictures apart: two images with one
+    digest and one grid are taken for the same; an empty one is made of the pixels. ``ink`` marks the merged patches
+    that a stimulus covers.
+    """
+
+    pixels: torch.Tensor
+    grid: tuple[int, int, int]
+    start: int
+    digest: str = ""
+    ink: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        patches = math.prod(self.grid)
+        if len(self.grid) != 3 or min(self.grid) < 1:
+            raise UsageError(f"image: grid {self.grid}; expected (frames, rows, columns), each at least 1")
+        if self.pixels.ndim != 2 or self.pixels.shape[0] != patches:
+            raise UsageError(
+                f"image: pixels have shape {tuple(self.pixels.shape)} and the grid {self.grid} has {patches} patches; "
+                "expected one line of pixel values for each"
+            )
+        if self.start < 0:
+            raise UsageError(f"image: start {self.start}; expected a position of the prompt, from 0")
+        if not bool(torch.isfinite(self.pixels).all()):
+            raise UsageError("image: the pixel values hold NaN or infinity")
+        if not self.digest:
+            values = self.pixels.detach().to("cpu", torch.float32).contiguous().numpy()
+            object.__setattr__(self, "digest", f"pixels:{hashlib.blake2b(values.tobytes()).hexdigest()}")
+
+    def span(self, merge: int) -> ImageSpan:
+        """Where its tokens lie; frames stand one below the other."""
+        frames, rows, cols = self.grid
+        return ImageSpan(self.start, frames * (rows // merge), cols // merge, self.ink)
+
+
+def image_spans(images: Sequence[ImageInput], merge: int) -> tuple[ImageSpan, ...]:
+    """Where the tokens of a prompt's images lie."""
+    return tuple(image.span(merge) for image in images)
+
+
+@dataclass(frozen=True, eq=False)
 class Row:
     """One prompt with its edits, its seed and its limits.
 
-    ``content`` marks the prompt tokens that are neither template nor sink (needed only by edits at
-    ``content``). ``forced`` are tokens to emit instead of choosing; the row then ends with them. ``surprise``
-    asks for the log-probability of each token under the unsteered model as well, at the price of a second
-    cache slot. ``knobs`` are strength changes to replay: (generated step, edit index, strength); a knob of
-    step ``s`` holds for the forward pass that produces token ``s`` and for all after it, so ``s = 0`` covers
-    the whole prompt.
+    ``images`` are the prompt's images in the order of their tokens. ``content`` marks the prompt tokens that are
+    neither template nor sink (needed only by edits at ``content``). ``forced`` are tokens to emit instead of
+    choosing; the row then ends with them. ``surprise`` asks for the log-probability of each token under the
+    unsteered model as well, at the price of a second cache slot. ``knobs`` are strength changes to replay:
+    (generated step, edit index, strength); a knob of step ``s`` holds for the forward pass that produces token
+    ``s`` and for all after it, so ``s = 0`` covers the whole prompt. A picture is read before the first token, so
+    an edit in the vision tower knows step 0 alone.
     """
 
     key: str
@@ -106,6 +153,7 @@ class Row:
     forced: tuple[int, ...] | None = None
     surprise: bool = False
     knobs: tuple[tuple[int, int, float], ...] = ()
+    images: tuple[ImageInput, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.ids:
@@ -123,6 +171,8 @@ class Row:
             self.check_knob(edit, strength)
             if step < 0:
                 raise UsageError(f"row {self.key}: a knob at step {step}; steps count from 0")
+            if step:
+                self.check_seen(edit)
 
     def check_knob(self, edit: int, strength: float) -> None:
         """Raise UsageError unless ``edit`` is an index of this row's edits and ``strength`` is finite."""
@@ -132,6 +182,15 @@ class Row:
             )
         if not math.isfinite(strength):
             raise UsageError(f"row {self.key}: strength {strength} is not a finite number")
+
+    def check_seen(self, edit: int) -> None:
+        """Raise UsageError when ``edit`` lies in the vision tower, where nothing can change once the picture was read."""
+        site = self.edits[edit].site
+        if site.tower == "vision":
+            raise UsageError(
+                f"row {self.key}: the edit at {site} cannot change once the picture has been read; "
+                "give the new strength to the next row"
+            )
 
 
 @dataclass(frozen=True)

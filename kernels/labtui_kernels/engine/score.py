@@ -15,7 +15,7 @@ from labtui_artifacts.errors import UsageError
 from .edits import RowEdits
 from .forward import Forward
 from .rows import Emitted, Row
-from .spans import check_ids, spans
+from .spans import check_ids, look_at, spans
 
 _LOGITS = 1 << 24  # floats of logits held at a time
 
@@ -65,7 +65,7 @@ def divergence_parts(forward: Forward, rows: Sequence[Row]) -> Iterator[dict[int
     unsteered: dict[object, int] = {}
     partner: list[int] = []
     for row in list(runs):
-        known = (row.ids, row.forced)
+        known = (row.ids, row.forced, tuple((image.start, image.grid, image.digest) for image in row.images))
         if known not in unsteered:
             unsteered[known] = len(runs)
             runs.append(row)
@@ -123,8 +123,9 @@ def _gather(
     for index, row in enumerate(rows):
         _check(row, index, forward)
     sequences = [(*row.ids, *(row.forced or ())[:-1]) for row in rows]
+    pictures = look_at([f"row {row.key}" for row in rows], rows, edits, forward)
     kept: dict[int, list[torch.Tensor]] = {}
-    for span in spans(forward, sequences, edits):
+    for span in spans(forward, sequences, edits, pictures=pictures):
         for lane, index in enumerate(span.members):
             first = max(span.start, len(rows[index].ids) - 1)
             end = min(span.stop, len(sequences[index]))

@@ -20,11 +20,13 @@ LEAST_SHARE = 0.15
 
 def signature(track: Track, shadow: bool, length: int) -> object:
     """Equal for lanes whose first ``length`` tokens leave the same cache behind."""
+    pictures = track.pictures(shadow)
+    seen = () if pictures is None else pictures.signature(length)
     if shadow or track.edits is None:
-        return (track.ids[:length], ())
+        return (track.ids[:length], seen, ())
     if track.tokens:
         return id(track)  # interrupted in mid-answer: what it generated was edited in its own way
-    return (track.ids[:length], track.edits.prompt_signature(length))
+    return (track.ids[:length], seen, track.edits.prompt_signature(length))
 
 
 def trunk_length(rows: Sequence[Track], multiple: int = 1) -> int:
@@ -33,8 +35,7 @@ def trunk_length(rows: Sequence[Track], multiple: int = 1) -> int:
     The length that saves most tokens, a multiple of ``multiple`` and less than the first row's own; 0 when none is
     worth a pass.
     """
-    leader = rows[0].ids
-    common = [_common(leader, row.ids) for row in rows]
+    common = [rows[0].common(row) for row in rows]
     best, saved = 0, 0
     for length in _lengths(rows[0], common, multiple):
         alike = [row for row, same in zip(rows, common, strict=True) if same >= length < len(row.ids)]
@@ -47,18 +48,14 @@ def trunk_length(rows: Sequence[Track], multiple: int = 1) -> int:
 
 
 def _lengths(leader: Track, common: Sequence[int], multiple: int) -> list[int]:
-    """Lengths worth a look: where prompts part, and where the first row's edits begin."""
+    """Lengths worth a look: where prompts part, and where the first row's edits and images begin."""
     found = {min(same, len(leader.ids) - 1) for same in common}
     if leader.edits is not None:
         found |= {place for mask in leader.edits.masks if (place := _first(mask)) is not None}
+    found |= {image.start for image in leader.row.images}
     return sorted({length // multiple * multiple for length in found} - {0})
 
 
 def _first(mask: np.ndarray) -> int | None:
     places = mask.nonzero()[0]
     return int(places[0]) if len(places) else None
-
-
-def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    pairs = zip(one, other, strict=False)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -14,6 +15,8 @@ from .cache import SlotCache
 from .edits import RowEdits, Stages
 from .forward import Forward
 from .hooks import Context, Tap
+from .pictures import Layout, Pictures, check_images
+from .rows import ImageInput
 
 _WASTE = 1.25  # padded positions of a pass over its real ones, at most
 
@@ -33,6 +36,30 @@ class Span:
 
 
 Taps = Callable[[Sequence[int], int, int], Mapping[Site, Tap]]
+Begin = Callable[[Sequence[int]], None]
+
+
+class Shows(Protocol):
+    """A prompt that may show images (a Row, a Prompt)."""
+
+    @property
+    def ids(self) -> Sequence[int]: ...
+
+
+def images_of(row: object) -> tuple[ImageInput, ...]:
+    """The images of a prompt; none where it knows no such thing."""
+    return tuple(getattr(row, "images", ()))
+
+
+def look_at(
+    names: Sequence[str], rows: Sequence[Shows], edits: Sequence[RowEdits | None], forward: Forward
+) -> list[Pictures | None]:
+    """The pictures of prompts, which the errors call by ``names``, each under its edits."""
+    layouts: list[Layout | None] = []
+    for name, row in zip(names, rows, strict=True):
+        check_images(name, row.ids, images_of(row), forward)
+        layouts.append(Layout.of(row.ids, images_of(row), forward))
+    return [Pictures.of(layout, each) for layout, each in zip(layouts, edits, strict=True)]
 
 
 def check_ids(what: str, ids: Sequence[int], forward: Forward) -> None:
@@ -53,12 +80,15 @@ def spans(
     edits: Sequence[RowEdits | None],
     taps: Taps | None = None,
     before: Taps | None = None,
+    pictures: Sequence[Pictures | None] = (),
+    begin: Begin | None = None,
 ) -> Iterator[Span]:
     """Run all sequences through the decoder, similar lengths together, each pass about one prefill chunk in
     cost.
 
     ``taps`` makes the readers of a pass from its members, start and stop, ``before`` those that read ahead of
-    the edits. Padding on the right is exact for
+    the edits. ``pictures`` are those of the sequences; ``begin`` is told the members of a pass before the tower sees
+    them. Padding on the right is exact for
     every family here, hybrid ones included, since nothing that follows the padding is used. A sequence longer
     than one chunk goes through alone, in chunks over a cache.
     """
@@ -67,6 +97,11 @@ def spans(
         width = length if length <= _chunk(forward) or len(members) > 1 else _chunk(forward)
         cache: SlotCache | None = forward.cache(len(members), length) if width < length else None
         stages = Stages([edits[index] for index in members], forward.device)
+        shown = [pictures[index] for index in members] if pictures else []
+        if begin is not None:
+            begin(members)
+        if any(shown):
+            forward.see_all(shown)
         for start in range(0, length, width):
             stop = min(length, start + width)
             ids = torch.zeros(len(members), stop - start, dtype=torch.long)
@@ -79,8 +114,11 @@ def spans(
             readers = taps(members, start, stop) if taps else {}
             early = before(members, start, stop) if before else {}
             context = Context(edits=stages.by_site, taps=readers, before=early)
-            hidden = forward.timed_span(ids.to(forward.device), start, cache, context)
+            hidden = forward.timed_span(ids.to(forward.device), start, cache, context, shown)
             yield Span(tuple(members), start, stop, hidden, stop == length)
+        for each in shown:
+            if each is not None:
+                each.features.clear()  # those used last stay in the tower's cache
 
 
 def _chunk(forward: Forward) -> int:

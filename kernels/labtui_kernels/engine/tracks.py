@@ -10,6 +10,7 @@ from labtui_artifacts.errors import UsageError
 
 from .edits import RowEdits
 from .forward import Forward
+from .pictures import Layout, Pictures, check_images, same_pictures
 from .rows import GREEDY, Finish, Row, Sampling
 from .sampling import uniforms
 
@@ -24,6 +25,7 @@ class Track:
     edits: RowEdits | None
     limit: int  # how many tokens it emits at most
     points: np.ndarray | None  # its uniforms, one a step; None when greedy or forced
+    layout: Layout | None = None  # None without images
     tokens: list[int] = field(default_factory=list)
 
     @classmethod
@@ -37,6 +39,7 @@ class Track:
                 f"row {row.key}: the prompt has {len(row.ids)} tokens and the model's context holds "
                 f"{forward.context_length}, the answer included; shorten the prompt"
             )
+        check_images(f"row {row.key}", row.ids, row.images, forward)
         wanted = row.max_new_tokens if row.forced is None else len(row.forced)
         limit = min(wanted, forward.context_length - len(row.ids))
         chooses = row.forced is None and not row.sampling.greedy
@@ -45,7 +48,24 @@ class Track:
             edits=RowEdits(row, forward.shape, forward.device) if row.edits else None,
             limit=limit,
             points=uniforms(row.seed, limit) if chooses else None,
+            layout=Layout.of(row.ids, row.images, forward),
         )
+
+    def pictures(self, shadow: bool) -> Pictures | None:
+        """The row's images as the tower is to show them to this lane; None without any."""
+        return Pictures.of(self.layout, None if shadow else self.edits)
+
+    @property
+    def delta(self) -> int:
+        """What is added to a generated token's index to get its position."""
+        return 0 if self.layout is None else self.layout.delta
+
+    def common(self, other: Track) -> int:
+        """How many first tokens two rows share, pictures included; edits may differ."""
+        pairs = zip(self.ids, other.ids, strict=False)
+        shorter = min(len(self.ids), len(other.ids))
+        same = next((place for place, (a, b) in enumerate(pairs) if a != b), shorter)
+        return same_pictures(self.row.images, other.row.images, same)
 
     @property
     def ids(self) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ _SITE = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z0-9*]+)*")
 _MORE = re.compile(
     r"\+\s*((?:llm|vision)\.[A-Za-z0-9.*]+|E[1-8]n?(?![A-Za-z0-9])|[0-9]+(?:\.[a-z]+)?(?![\w.:]|\s*[*%]))"
 )
-_WHERE = re.compile(r"[A-Za-z_]+(?:\[[^\[\]]*\])?|\[[^\[\]]*\]")
+_WHERE = re.compile(r"[A-Za-z_]+[0-9]{0,3}(?:\[[^\[\]]*\])?|\[[^\[\]]*\]")
 _RANGE = re.compile(r"-\s*[0-9]+(?!\s*[*%]|[\w.])|,")
 _LIKE_A_SITE = re.compile(r"[0-9]|(?:llm|vision)\.")
 
@@ -196,16 +196,27 @@ def complete_edits(text: str, shape: ModelShape, directions: Sequence[str]) -> l
     if mark and not re.search(r"[\s*!=(]", tail.lstrip()):
         before = head.rpartition("@")[2]
         try:
-            after_site = bool(parse_sites(before, shape)) and "@" in head
+            groups = parse_sites(before, shape) if "@" in head else []
         except UsageError:
-            after_site = False
-        if after_site:
-            return [f"{head}@{place}" for place in complete_where(tail)]
+            groups = []
+        if groups:
+            sees = any(site.tower == "vision" for group in groups for site in group)
+            return [f"{head}@{place}" for place in complete_where(tail) if _fits(place, shape, sees)]
         group, plus, last = tail.rpartition("+")
         return [f"{head}@{group}{plus}{site}" for site in complete_site(last, shape) if "*" not in site]
     match = _LAST_NAME.search(text)
     word = match[0] if match else ""
     return [text[: len(text) - len(word)] + name for name in sorted(directions) if name.startswith(word)]
+
+
+def _fits(place: str, shape: ModelShape, sees: bool) -> bool:
+    """Whether a model of that shape has such a place: patches only with a tower, and only them in it (``sees``)."""
+    patches = place.startswith(("image", "ink"))
+    return (
+        bool(shape.vision_blocks) and (patches or place == "all")
+        if sees
+        else not patches or bool(shape.vision_blocks)
+    )
 
 
 def explain_unknown(name: str, known: Iterable[str]) -> UsageError:

@@ -7,7 +7,6 @@ refused within a second and in one line, before torch is even imported. Code tha
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -17,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from labtui_artifacts.errors import BadFile, UsageError
-from labtui_artifacts.header import Layout, open_regular, read_layout
+from labtui_artifacts.header import Layout, read_layout
+from labtui_kernels.lang.shape import ModelShape
 from labtui_kernels.models import families, gguf
 from labtui_kernels.models.families.base import Family, config_field, text_part
+from labtui_kernels.models.families.vision import VisionFamily
+from labtui_kernels.models.jsonfile import read_json
+from labtui_kernels.models.processor import ProcessorSettings, read_settings
 from labtui_kernels.models.source import Source
 
-MAX_JSON = 64 << 20
 SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")
 
 GGUF_FAMILIES = {
@@ -36,8 +38,9 @@ GGUF_FAMILIES = {
 """GGUF's names for the families that transformers can unpack."""
 
 _DTYPES = {"F64": "float32", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-# Parts of a checkpoint that the text class leaves on disk: the vision tower, and a draft head.
-_LEFT_OUT = re.compile(r"^(model\.)?(visual|mtp)\.")
+# Parts of a checkpoint that stay on disk: the draft head, and for a class that reads text only the vision tower.
+_DRAFT = re.compile(r"^(model\.)?mtp\.")
+_TOWER = re.compile(r"^(model\.)?visual\.")
 # What bitsandbytes replaces: the linear layers inside the blocks; embeddings, head, norms and experts stay.
 _QUANTISED = re.compile(r"\.layers\.\d+\..*_proj\w*\.weight$")
 _EXPERTS = re.compile(r"\.experts\.")
@@ -48,14 +51,15 @@ class Checkpoint:
     """A model on disk that passed every check short of reading its weights.
 
     ``dtype`` is the one most of its weights are stored in (None for quantised GGUF types). ``elements``
-    counts the parameters that will be loaded, ``linear`` those of them that 4-bit and 8-bit loading shrinks.
+    counts the parameters that will be loaded, ``tower`` those of them in a vision tower, ``linear`` those that 4-bit and
+    8-bit loading shrinks. ``windowed`` are the tower's blocks whose attention stays in windows; ``processor`` says how
+    pictures are prepared.
     """
 
     source: Source
     family: Family
     architecture: str
-    blocks: int
-    width: int
+    shape: ModelShape
     context_length: int
     dtype: str | None
     elements: int
@@ -63,6 +67,19 @@ class Checkpoint:
     largest: int
     files: tuple[Path, ...]
     stored: str
+    tower: int = 0
+    windowed: tuple[int, ...] = ()
+    processor: ProcessorSettings | None = None
+
+    @property
+    def blocks(self) -> int:
+        """Decoder blocks."""
+        return self.shape.blocks
+
+    @property
+    def width(self) -> int:
+        """Width of the decoder's residual stream."""
+        return self.shape.width
 
     @property
     def name(self) -> str:
@@ -73,21 +90,6 @@ class Checkpoint:
 def inspect(source: Source) -> Checkpoint:
     """Check everything that headers tell. UsageError or BadFile with one line; see the module's text."""
     return _inspect_gguf(source) if source.kind == "gguf" else _inspect_folder(source)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of bounded size; BadFile for anything else."""
-    with open_regular(path) as handle:
-        raw = handle.read(MAX_JSON + 1)
-    if len(raw) > MAX_JSON:
-        raise BadFile(f"{path}: over {MAX_JSON >> 20} MiB; that is no model configuration")
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise BadFile(f"{path}: is not JSON ({' '.join(str(error).split())[:120]})") from error
-    if not isinstance(value, dict):
-        raise BadFile(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -128,7 +130,12 @@ def _inspect_folder(source: Source) -> Checkpoint:
     text = text_part(config)
     tensors = {name: entry for layout in layouts for name, entry in layout.tensors.items()}
     _check_embedding(folder, tensors, text)
-    kept = {name: entry for name, entry in tensors.items() if not _LEFT_OUT.match(name)}
+    seeing = family if isinstance(family, VisionFamily) else None
+    kept = {
+        name: entry
+        for name, entry in tensors.items()
+        if not _DRAFT.match(name) and (seeing or not _TOWER.match(name))
+    }
     sizes = {name: math.prod(shape) for name, (_, shape) in kept.items()}
     stored: Counter[str] = Counter()
     for name, size in sizes.items():
@@ -142,8 +149,7 @@ def _inspect_folder(source: Source) -> Checkpoint:
         source=source,
         family=family,
         architecture=family.causal_class,
-        blocks=shape.blocks,
-        width=shape.width,
+        shape=shape,
         context_length=_context(text),
         dtype=_DTYPES[common],
         elements=sum(sizes.values()),
@@ -151,6 +157,9 @@ def _inspect_folder(source: Source) -> Checkpoint:
         largest=max(sizes.values()),
         files=tuple(layout.path for layout in layouts),
         stored=common,
+        tower=sum(size for name, size in sizes.items() if _TOWER.match(name)),
+        windowed=seeing.windowed(config) if seeing else (),
+        processor=read_settings(folder, config) if seeing else None,
     )
 
 
@@ -230,8 +239,11 @@ def _inspect_gguf(source: Source) -> Checkpoint:
         source=Source(source.text, "gguf", source.path, str(name)[:120]) if name else source,
         family=family,
         architecture=family.causal_class,
-        blocks=header.count(f"{architecture}.block_count"),
-        width=header.count(f"{architecture}.embedding_length"),
+        shape=ModelShape(
+            family=family.name,
+            blocks=header.count(f"{architecture}.block_count"),
+            width=header.count(f"{architecture}.embedding_length"),
+        ),
         context_length=header.count(f"{architecture}.context_length"),
         dtype=_DTYPES.get(common),
         elements=sum(sizes),

@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from labtui_kernels.models.families.base import Family, text_part
+from labtui_kernels.models.families.vision import VisionFamily
 from labtui_kernels.models.info import ModelInfo
 
 UNBOUNDED = 1 << 30  # a context that no configuration states
@@ -52,6 +53,7 @@ def describe(
         vision_width=shape.vision_width,
         deepstack=shape.deepstack,
         merge=shape.merge,
+        vision_windowed=family.windowed(model.config) if isinstance(family, VisionFamily) else (),
     )
 
 

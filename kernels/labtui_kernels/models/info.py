@@ -21,8 +21,9 @@ class ModelInfo:
     where one is known, else ``""``. ``default_thinking`` is None for a template without a thinking switch.
     ``memory_bytes`` counts parameters and buffers as loaded. ``context_length`` is in tokens;
     ``sliding_window`` is the attention window in tokens where the model uses one, and ``rope`` says how
-    positions are scaled (``"default"``, ``"yarn x4 from 32768"``). The last four are those of
-    :class:`~labtui_kernels.lang.shape.ModelShape`, 0 without a vision tower.
+    positions are scaled (``"default"``, ``"yarn x4 from 32768"``). ``vision_blocks`` to ``merge`` are those of
+    :class:`~labtui_kernels.lang.shape.ModelShape`, 0 without a vision tower; ``vision_windowed`` are the tower's blocks in
+    which a patch sees its window only.
     """
 
     source: str
@@ -50,6 +51,7 @@ class ModelInfo:
     vision_width: int = 0
     deepstack: int = 0
     merge: int = 0
+    vision_windowed: tuple[int, ...] = ()
 
     @property
     def shape(self) -> ModelShape:
@@ -66,15 +68,16 @@ class ModelInfo:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON or msgpack."""
-        return {**asdict(self), "stop_ids": list(self.stop_ids)}
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelInfo:
         """The reverse of :meth:`to_dict`. Fields of newer versions are skipped; BadFile if one is missing."""
         wanted = {field.name for field in fields(cls)}
         kept = {key: value for key, value in data.items() if key in wanted}
-        if isinstance(kept.get("stop_ids"), list):
-            kept["stop_ids"] = tuple(kept["stop_ids"])
+        kept |= {key: tuple(value) for key, value in kept.items() if isinstance(value, list)}
         try:
             return cls(**kept)
         except TypeError as error:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from labtui_artifacts.errors import BadFile, LabError, UsageError
 from labtui_kernels.models import memory
 from labtui_kernels.models.checkpoint import Checkpoint, inspect
-from labtui_kernels.models.families import Family
+from labtui_kernels.models.families import Family, VisionFamily
 from labtui_kernels.models.hashing import weight_hash
+from labtui_kernels.models.imagetokens import image_token
 from labtui_kernels.models.info import ModelInfo
 from labtui_kernels.models.processor import ProcessorSettings
 from labtui_kernels.models.progress import Progress, Steps, silent, watch_tensors
@@ -296,4 +297,22 @@ def _loaded(
             f"{checkpoint.source.text}: its tokenizer has {len(tokenizer)} tokens, its embedding "
             f"{info.vocab}; the two do not belong together"
         )
-    return LoadedModel(model, tokenizer, checkpoint.family, replace(info, device=str(device)), device)
+    _check_image_token(checkpoint, model, tokenizer)
+    info = replace(info, device=str(device))
+    return LoadedModel(model, tokenizer, checkpoint.family, info, device, checkpoint.processor)
+
+
+def _check_image_token(checkpoint: Checkpoint, model: Any, tokenizer: Any) -> None:
+    """The tokenizer's image token must be the one that the model puts image features on, where it has one."""
+    if not isinstance(checkpoint.family, VisionFamily):
+        return
+    try:
+        token, found = image_token(tokenizer)
+    except UsageError:
+        return  # said when a prompt has a picture: text can be asked without
+    wanted = checkpoint.family.image_token(model.config)
+    if found != wanted:
+        raise BadFile(
+            f"{checkpoint.source.text}: its tokenizer has {token} as token {found}, its config.json says {wanted}; "
+            "the two do not belong together"
+        )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,7 +158,7 @@ def _check_shape(settings: ProcessorSettings, picture: Picture) -> None:
         )
 
 
-@cache
+@lru_cache(maxsize=16)
 def _processor(settings: ProcessorSettings) -> Any:
     import transformers
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from labtui_artifacts.errors import BadFile, LabError, UsageError
 from labtui_kernels.models.families.base import config_field
+from labtui_kernels.models.jsonfile import read_json
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
@@ -56,16 +57,16 @@ class ProcessorSettings:
         return _with_bounds(self, low, max(self.max_pixels, low) if high is None else high, UsageError, "")
 
 
-def default_settings(config: Any) -> ProcessorSettings:
+def default_settings(config: Any, place: str = "config.json") -> ProcessorSettings:
     """What the family's processors do, for a ``config.json`` (or a configuration) whose folder says nothing of pictures.
 
     Towers with patches of 16 (Qwen3-VL and later) normalise with one half, earlier ones as CLIP does. At most 1,280 tokens
-    a picture.
+    a picture. ``place`` is what errors call the file.
     """
     tower = config_field(config, "vision_config")
-    patch = _count(tower, "patch_size", "config.json", most=64)
-    merge = _count(tower, "spatial_merge_size", "config.json", most=8)
-    temporal = _count(tower, "temporal_patch_size", "config.json", most=8)
+    patch = _count(tower, "patch_size", place, most=64)
+    merge = _count(tower, "spatial_merge_size", place, most=8)
+    temporal = _count(tower, "temporal_patch_size", place, most=8)
     factor, later = patch * merge, patch >= 16
     mean, std = (HALF, HALF) if later else (CLIP_MEAN, CLIP_STD)
     least = (64 if later else 4) * factor**2
@@ -78,9 +79,7 @@ def read_settings(folder: Path, config: Any) -> ProcessorSettings:
     Fields that its files leave out, and folders without such a file, take the family's defaults. BadFile for a file that
     is damaged, holds numbers that cannot be, or cuts pictures otherwise than the tower expects.
     """
-    from labtui_kernels.models.checkpoint import read_json
-
-    settings = default_settings(config)
+    settings = default_settings(config, str(folder / "config.json"))
     for name in ("processor_config.json", "preprocessor_config.json"):
         path = folder / name
         said: Any = read_json(path) if path.exists() else {}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from labtui_sessions.phases import phase, thresholds
 
 from ..lang.algebra import parse_algebra
-from ..specs import Calibrate
+from ..specs import Calibrate, check_pictures
 from ..specs.plan import Plan, PlannedRow, count_calibrate, plan_sweep
 from .context import JobContext, Steps
 from .decode import new_resolver, resolve
@@ -40,6 +40,7 @@ class CalibrateRecipe:
         return self.spec.table or ctx.job
 
     def plan(self, ctx: JobContext) -> dict[str, Any]:
+        check_pictures(self.spec, ctx.loaded.info.shape)
         counts = count_calibrate(self.spec, ctx.loaded.info.shape, shuffles=self._shuffles(ctx))
         if counts["confirm"]:
             raise self.spec.refuse(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 if TYPE_CHECKING:
     import numpy as np
 
+    from labtui_artifacts.images import ImageStore
     from labtui_artifacts.store import Store
     from labtui_kernels.engine import Engine
     from labtui_kernels.models.load import LoadedModel
@@ -48,6 +49,11 @@ class JobContext(Protocol):
     @property
     def store(self) -> Store:
         """The kernel's artifacts, for reading."""
+        ...
+
+    @property
+    def images(self) -> ImageStore:
+        """The pictures that the kernel was sent."""
         ...
 
     @property

@@ -21,16 +21,15 @@ from labtui_artifacts.kinds.direction import DirectionFile
 from ..directions.landscape import Landscape, landscape
 from ..directions.stability import cosine
 from ..lang.sites import Site
-from ..models.chat import Rendered
 from ..models.compatibility import compatibility
-from ..specs import Diagnose, Direction, load, shown_prompt
+from ..specs import Diagnose, Direction, check_pictures, load, shown_prompt
 from ..specs.diagnose import EVERY, count_diagnose, landscape_sites, neutral_prompts, pairs_of, sites_of
 from . import norms, poles
 from .anatomy import Readings, layers
 from .context import JobContext, Steps
 from .decode import new_resolver
 from .keep import check_free, finite
-from .prompts import rendered_text
+from .prompts import Prompted, rendered_text
 from .resolve import Resolver
 
 KIND = "activations"
@@ -53,6 +52,7 @@ class DiagnoseRecipe:
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         if self.spec.name:
             check_free(ctx, self.spec.name, self.spec.replace)
+        check_pictures(self.spec, ctx.loaded.info.shape)
         resolver = new_resolver(ctx, self.spec.force)
         pairs = pairs_of(self._source(resolver))
         counts = count_diagnose(self.spec, ctx.loaded.info.shape, pairs, len(self._compared(resolver)))
@@ -143,7 +143,7 @@ class DiagnoseRecipe:
 
     def _prompts(
         self, ctx: JobContext, source: Direction | Diagnose
-    ) -> dict[str, list[tuple[str, Rendered]]]:
+    ) -> dict[str, list[tuple[str, Prompted]]]:
         """By group, each prompt's text as the table shows it, and its tokens."""
         chats = poles.chats(source)
         positive, negative = poles.pairs(ctx, source)
@@ -161,7 +161,7 @@ class DiagnoseRecipe:
     def _read(
         self,
         ctx: JobContext,
-        prompts: Mapping[str, Sequence[tuple[str, Rendered]]],
+        prompts: Mapping[str, Sequence[tuple[str, Prompted]]],
         sites: Sequence[Site],
         read: str,
     ) -> Generator[None, None, Readings]:

@@ -13,7 +13,7 @@ from ..directions.randoms import random_direction
 from ..directions.stability import signal_to_noise
 from ..lang.sites import Site, parse_sites, site_width
 from ..lang.strength import parse_strength
-from ..specs import Direction
+from ..specs import Direction, check_pictures
 from ..specs.plan import count
 from . import norms, poles
 from .context import JobContext, Steps
@@ -34,6 +34,7 @@ class DirectionRecipe:
 
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         check_free(ctx, self.spec.name, self.spec.replace)
+        check_pictures(self.spec, ctx.loaded.info.shape)
         return count(self.spec, ctx.loaded.info.shape)
 
     def run(self, ctx: JobContext) -> Steps:
@@ -50,6 +51,7 @@ class DirectionRecipe:
         noise = signal_to_noise(positive, negative)
         lines = [_line(site, found[site], noise[site], references[site]) for site in sites]
         pairs = found[sites[0]].pairs
+        read = spec.read if sites[-1].tower == "llm" else poles.read_at(sites[-1], spec.read)
         yield
         nulls = self._shuffled(positive, negative)
         keep(
@@ -61,7 +63,7 @@ class DirectionRecipe:
                 "method": spec.method,
                 "style": spec.style,
                 "pairs": pairs,
-                "read": spec.read,
+                "read": read,
                 "seed": spec.seed,
                 "gaps": {str(site): found[site].gap for site in sites},
                 "split_half": _numbers(sites, lines, "split_half"),

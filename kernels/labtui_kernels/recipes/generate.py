@@ -6,14 +6,14 @@ from collections.abc import Generator
 from typing import Any, ClassVar
 
 from ..lang.edits import parse_edits
-from ..specs import Generate, as_messages
+from ..specs import Generate, as_messages, check_pictures
 from ..specs.plan import count
 from .context import JobContext, Steps
 from .decode import decode, new_resolver, resolve
 from .detokenize import Vocabulary
 from .measure import measure, prepare
-from .prompts import rendered
-from .resolve import PLAIN, Resolved, Resolver, read_positions
+from .prompts import Prompted, rendered
+from .resolve import PLAIN, Resolved, Resolver, check_places, read_positions
 from .rows import LiveRow, summary
 
 
@@ -27,9 +27,15 @@ class GenerateRecipe:
 
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         parse_edits(self.spec.edits, ctx.loaded.info.shape)
-        messages = as_messages(self.spec.prompt, self.spec.system)
-        prompt = rendered(ctx, messages, self.spec.thinking, self.spec.prefill)
+        check_pictures(self.spec, ctx.loaded.info.shape)
+        prompt = self._prompt(ctx)
+        check_places(parse_edits(self.spec.edits, ctx.loaded.info.shape), prompt)
         return {**count(self.spec, ctx.loaded.info.shape), "prompt_tokens": len(prompt.ids)}
+
+    def _prompt(self, ctx: JobContext) -> Prompted:
+        spec = self.spec
+        messages = as_messages(spec.prompt, spec.system)
+        return rendered(ctx, messages, spec.thinking, spec.prefill, area=(spec.min_pixels, spec.max_pixels))
 
     def run(self, ctx: JobContext) -> Steps:
         spec = self.spec
@@ -60,7 +66,7 @@ class GenerateRecipe:
     def _rows(self, ctx: JobContext, resolver: Resolver, resolved: Resolved) -> list[LiveRow]:
         spec = self.spec
         messages = as_messages(spec.prompt, spec.system)
-        prompt = rendered(ctx, messages, spec.thinking, spec.prefill)
+        prompt = self._prompt(ctx)
         arms = [("steered", resolved)] if resolved.edits else []
         if spec.plain or not arms:
             arms.insert(0, ("plain", PLAIN))

@@ -20,7 +20,7 @@ from ..lang.sites import SiteGroup, format_group, parse_sites
 from ..lang.strength import Strength
 from ..metrics.base import Values
 from ..metrics.forward import Answered, mean_divergences
-from ..specs import Controls, Match, Sweep
+from ..specs import Controls, Match, Sweep, check_pictures
 from ..specs.base import Decoding
 from ..specs.plan import PlannedRow, count, plan_sweep
 from .context import JobContext, Steps
@@ -48,6 +48,7 @@ class MatchRecipe:
 
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         shape = ctx.loaded.info.shape
+        check_pictures(self.spec, shape)
         parse_edits(self.spec.like, shape)
         return {**count(self.spec, shape), "table": self.table(ctx)}
 

@@ -1,12 +1,13 @@
 """Reference norms of the loaded model: measured once, kept in the store by the model's fingerprint.
 
 The reference norm of a site is the median norm of the residual stream over the content positions of the
-bundled neutral set; the mean over all positions, sinks and template tokens included, is kept beside it.
+bundled neutral set; the mean over all positions, sinks and template tokens included, is kept beside it. At a site of the
+vision tower both are over the patches of plain pictures (``neutral.py``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -19,11 +20,12 @@ from labtui_artifacts.errors import BadFile, UsageError
 
 from ..lang.positions import Where
 from ..lang.sites import Site, all_sites, parse_site
+from ..specs import Message
 from .context import JobContext
-from .prompts import rendered_text
+from .neutral import neutral_pictures
+from .prompts import rendered, rendered_text
 
 if TYPE_CHECKING:
-    from ..models.chat import Rendered
     from ..models.info import ModelInfo
 
 KIND = "activations"  # the kind that summaries of activations are kept as
@@ -75,20 +77,42 @@ def medians(ctx: JobContext) -> dict[Site, float]:
 def measure(
     ctx: JobContext, sites: Iterable[Site], name: str = NEUTRAL
 ) -> Generator[None, None, dict[Site, Norms]]:
-    """Measure what is not known of ``sites`` (and of every block's output, which costs no more)."""
+    """Measure what is not known of ``sites`` (and of every block's output there, which costs no more)."""
     have = known(ctx)
     wanted = set(sites)
     if wanted <= set(have) and name == NEUTRAL:
         return {site: have[site] for site in wanted}
-    outputs = {site for site in all_sites(ctx.loaded.info.shape) if site.point == "out"}
-    order = sorted((wanted | outputs) - (set(have) if name == NEUTRAL else set()))
+    ctx.budget("reference", 900)
+    found: dict[Site, Norms] = {}
+    before = set(have) if name == NEUTRAL else set()
+    if seen := _order(ctx, wanted, before, "vision"):
+        found |= yield from _pictures(ctx, seen)
+    if said := _order(ctx, wanted, before, "llm"):
+        found |= yield from _prompts(ctx, said, name)
+    if name == NEUTRAL:
+        have.update(found)
+        _save(ctx, have)
+        return {site: have[site] for site in wanted}
+    return {site: found[site] for site in wanted}
+
+
+def _order(ctx: JobContext, wanted: set[Site], before: set[Site], tower: str) -> list[Site]:
+    """The sites of a tower to measure; none where none of them is wanted."""
+    here = {site for site in wanted - before if site.tower == tower}
+    outputs = {
+        site for site in all_sites(ctx.loaded.info.shape) if site.tower == tower and site.point == "out"
+    }
+    return sorted(here | (outputs - before)) if here else []
+
+
+def _prompts(ctx: JobContext, order: list[Site], name: str) -> Generator[None, None, dict[Site, Norms]]:
     chosen = library.prompt_set(name)
     prompts = [rendered_text(ctx, text, chosen.system) for text in chosen.prompts]
-    ctx.budget("reference", 900)
     inside: dict[Site, list[np.ndarray]] = {site: [] for site in order}
     everywhere: dict[Site, list[np.ndarray]] = {site: [] for site in order}
     done = 0
-    for members, readings in ctx.engine.capture_parts(prompts, order, pooling="none", where=Where("prompt")):
+    reads = [prompt.to_read() for prompt in prompts]
+    for members, readings in ctx.engine.capture_parts(reads, order, pooling="none", where=Where("prompt")):
         content = np.concatenate([prompts[i].content for i in members]) if members else np.zeros(0, bool)
         for site, reading in readings.items():
             norms = torch.linalg.vector_norm(reading, dim=-1).double().numpy()
@@ -97,19 +121,30 @@ def measure(
         done += len(members)
         ctx.progress(done, len(prompts), "neutral prompts")
         yield
-    found = {site: _summary(inside[site], everywhere[site]) for site in order}
-    if name == NEUTRAL:
-        have.update(found)
-        _save(ctx, have, prompts)
-        return {site: have[site] for site in wanted}
-    return {site: found[site] for site in wanted}
+    return {site: _summary(inside[site], everywhere[site]) for site in order}
+
+
+def _pictures(ctx: JobContext, order: list[Site]) -> Generator[None, None, dict[Site, Norms]]:
+    """At the vision tower's sites: over every patch of the plain pictures."""
+    given = {picture.digest: picture for picture in neutral_pictures()}
+    chats = [[Message(role="user", content="", images=[digest])] for digest in given]
+    prompts = [rendered(ctx, chat, None, given=given).to_read() for chat in chats]
+    norms: dict[Site, list[np.ndarray]] = {site: [] for site in order}
+    done = 0
+    for members, readings in ctx.engine.capture_parts(prompts, order, pooling="none", where=Where("image")):
+        for site, reading in readings.items():
+            norms[site].append(torch.linalg.vector_norm(reading, dim=-1).double().numpy())
+        done += len(members)
+        ctx.progress(done, len(prompts), "neutral pictures")
+        yield
+    return {site: _summary(norms[site], norms[site]) for site in order}
 
 
 def _summary(inside: Sequence[np.ndarray], everywhere: Sequence[np.ndarray]) -> Norms:
     return Norms(float(np.median(np.concatenate(inside))), float(np.mean(np.concatenate(everywhere))))
 
 
-def _save(ctx: JobContext, norms: dict[Site, Norms], prompts: Collection[Rendered]) -> None:
+def _save(ctx: JobContext, norms: dict[Site, Norms]) -> None:
     sites = sorted(norms)
     info = ctx.loaded.info
     ctx.save_artifact(
@@ -123,8 +158,8 @@ def _save(ctx: JobContext, norms: dict[Site, Norms], prompts: Collection[Rendere
             "sites": [str(site) for site in sites],
             "model": info.to_dict(),
             "set": NEUTRAL,
-            "prompts": len(prompts),
-            "positions": int(sum(sum(prompt.content) for prompt in prompts)),
-            "what": "median norm over content positions, mean norm over all positions",
+            "prompts": len(library.prompt_set(NEUTRAL).prompts),
+            "pictures": len(neutral_pictures()) if any(site.tower == "vision" for site in sites) else 0,
+            "what": "median norm over content positions, mean norm over all positions; over patches in a vision tower",
         },
     )

@@ -9,19 +9,17 @@ import torch
 
 from labtui_artifacts.errors import UsageError
 
-from ..engine.capture import Prompt
 from ..lang.edits import EditTerm, parse_edits
 from ..lang.positions import Where
 from ..lang.sites import parse_site
 from ..lang.strength import Strength
-from ..models.chat import Rendered
-from ..specs import Patch, as_messages
+from ..specs import Patch, as_messages, check_pictures
 from .context import JobContext, Steps
 from .decode import decode, new_resolver, resolve
 from .detokenize import Vocabulary
 from .keep import check_free, keep
 from .measure import measure, prepare
-from .prompts import rendered
+from .prompts import Prompted, rendered
 from .resolve import Resolver
 from .rows import LiveRow, summary
 
@@ -39,7 +37,12 @@ class PatchRecipe:
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         shape = ctx.loaded.info.shape
         parse_edits(self.spec.edits, shape)
-        parse_site(self.spec.site, shape)
+        if parse_site(self.spec.site, shape).tower == "vision":
+            raise self.spec.refuse(
+                "site",
+                "a patch is taken at one token, and the vision tower has none; expected a site such as llm.12",
+            )
+        check_pictures(self.spec, shape)
         check_free(ctx, self._name(ctx), replace=not self.spec.name)
         self._position(self._prompt(ctx))
         return {"rows": 1, "cells": 0, "tokens": self.spec.max_new_tokens}
@@ -47,11 +50,12 @@ class PatchRecipe:
     def _name(self, ctx: JobContext) -> str:
         return self.spec.name or ctx.job.lower()
 
-    def _prompt(self, ctx: JobContext) -> Rendered:
+    def _prompt(self, ctx: JobContext) -> Prompted:
         spec = self.spec
-        return rendered(ctx, as_messages(spec.prompt, spec.system), spec.thinking, spec.prefill)
+        messages = as_messages(spec.prompt, spec.system)
+        return rendered(ctx, messages, spec.thinking, spec.prefill, area=(spec.min_pixels, spec.max_pixels))
 
-    def _position(self, prompt: Rendered) -> int:
+    def _position(self, prompt: Prompted) -> int:
         """The position counted from the prompt's start; it must exist in the giving arm."""
         count, position = len(prompt.ids), self.spec.position
         absolute = position + count if position < 0 else position
@@ -103,7 +107,7 @@ class PatchRecipe:
         self,
         ctx: JobContext,
         resolver: Resolver,
-        prompt: Rendered,
+        prompt: Prompted,
         position: int,
         edits: tuple[EditTerm, ...],
     ) -> Generator[None, None, torch.Tensor]:
@@ -111,7 +115,7 @@ class PatchRecipe:
         spec = self.spec
         site = parse_site(spec.site, ctx.loaded.info.shape)
         resolved = yield from resolve(ctx, resolver, edits)
-        given = Prompt(tuple(prompt.ids), tuple(prompt.content), tuple(spec.answer))
+        given = prompt.to_read(spec.answer)
         vector: torch.Tensor | None = None
         ctx.budget("capture", 600)
         parts = ctx.engine.capture_parts(

@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
+from ..engine import ImageInput
+from ..engine.capture import Prompt
 from ..models.chat import Rendered, render, require_room
 from ..models.load import LoadedModel
+from ..models.pictures import Picture
+from ..models.pixels import Pixels
 from ..specs import Message, as_messages
 from .context import JobContext
+from .pictures import Area, pixels_of, stored_pixels
+
+
+@dataclass(frozen=True)
+class Prompted(Rendered):
+    """A rendered prompt with the pixels of its pictures, one for each of ``images``."""
+
+    pixels: tuple[Pixels, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[ImageInput, ...]:
+        """Its pictures as the engine takes them."""
+        pairs = zip(self.images, self.pixels, strict=True)
+        return tuple(ImageInput(p.values, p.grid, span.start, p.digest, span.ink) for span, p in pairs)
+
+    def to_read(self, answer: Sequence[int] = ()) -> Prompt:
+        """It as a prompt to read activations of, with the tokens of an answer behind it."""
+        return Prompt(tuple(self.ids), tuple(self.content), tuple(answer), images=self.inputs)
+
+    def seen(self, area: Area = (None, None)) -> list[dict[str, Any]]:
+        """Its pictures as ``row.started`` records them."""
+        bounds = dict(zip(("min_pixels", "max_pixels"), area, strict=True))
+        given = {name: bound for name, bound in bounds.items() if bound is not None}
+        pairs = zip(self.images, self.pixels, strict=True)
+        return [
+            {
+                "digest": p.digest,
+                "start": s.start,
+                "rows": s.rows,
+                "cols": s.cols,
+                "grid": list(p.grid),
+                **given,
+            }
+            for s, p in pairs
+        ]
 
 
 def thinking_switch(loaded: LoadedModel, thinking: bool | None) -> bool | None:
@@ -17,28 +58,52 @@ def thinking_switch(loaded: LoadedModel, thinking: bool | None) -> bool | None:
     return thinking
 
 
-def plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+def plain(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages as plain maps."""
-    return [{"role": turn.role, "content": turn.content} for turn in messages]
+    return [
+        {"role": turn.role, "content": turn.content, **({"images": list(turn.images)} if turn.images else {})}
+        for turn in messages
+    ]
 
 
 def rendered(
-    ctx: JobContext, messages: Sequence[Message], thinking: bool | None, prefill: str = "", answer: int = 1
-) -> Rendered:
-    """The prompt's tokens; a last turn of the assistant's becomes the beginning of the answer.
+    ctx: JobContext,
+    messages: Sequence[Message],
+    thinking: bool | None,
+    prefill: str = "",
+    answer: int = 1,
+    *,
+    area: Area = (None, None),
+    given: Mapping[str, Picture] | None = None,
+) -> Prompted:
+    """The prompt's tokens and pixels; a last turn of the assistant's becomes the beginning of the answer.
 
-    Raises UsageError for what the template refuses, and when ``answer`` more tokens do not fit the context.
+    Pictures come from the kernel's store by their digests, or from ``given``; ``area`` bounds their pixels. Raises
+    UsageError for what the template or the tower refuses, for a picture that is not there, and when ``answer`` more tokens
+    do not fit the context.
     """
     turns = list(messages)
     if turns and turns[-1].role == "assistant":
         prefill = turns.pop().content + prefill
+    known = given or {}
+    pixels = tuple(
+        pixels_of(ctx.loaded, known[image], *area)
+        if image in known
+        else stored_pixels(ctx.loaded, ctx.images, image, *area)
+        for turn in turns
+        for image in turn.images
+    )
     found = render(
-        ctx.loaded.tokenizer, plain(turns), thinking=thinking_switch(ctx.loaded, thinking), prefill=prefill
+        ctx.loaded.tokenizer,
+        plain(turns),
+        thinking=thinking_switch(ctx.loaded, thinking),
+        prefill=prefill,
+        pictures=pixels,
     )
     require_room(found, ctx.loaded.info, answer)
-    return found
+    return Prompted(**{field.name: getattr(found, field.name) for field in fields(found)}, pixels=pixels)
 
 
-def rendered_text(ctx: JobContext, text: str, system: str, thinking: bool | None = None) -> Rendered:
+def rendered_text(ctx: JobContext, text: str, system: str, thinking: bool | None = None) -> Prompted:
     """A single user turn, rendered."""
     return rendered(ctx, as_messages(text, system), thinking)

@@ -7,13 +7,15 @@ from collections.abc import Generator, Sequence
 from typing import Any, ClassVar
 
 from labtui_artifacts.errors import JobFailed
+from labtui_artifacts.images import short
 
-from ..engine import Emitted, Row
+from ..engine import Emitted, ImageInput, Row
 from ..lang.edits import parse_edits
-from ..specs import RecordedRow, Rerun
+from ..specs import RecordedImage, RecordedRow, Rerun
 from .context import JobContext, Steps
 from .decode import new_resolver, resolve
 from .detokenize import Vocabulary
+from .pictures import stored_pixels
 from .resolve import Resolved, Resolver
 
 TABLE = "rerun"
@@ -40,6 +42,8 @@ class RerunRecipe:
         self._check_model(ctx)
         for row in self.spec.rows:
             parse_edits(row.edits, ctx.loaded.info.shape)
+            for image in row.images:
+                ctx.images.require(image.digest, image.name)
         return {"rows": len(self.spec.rows), "cells": len(self.spec.rows), "table": TABLE}
 
     def _check_model(self, ctx: JobContext) -> None:
@@ -77,7 +81,7 @@ class RerunRecipe:
         for number, row in enumerate(rows):
             terms = parse_edits(row.edits, ctx.loaded.info.shape)
             resolved = yield from resolve(ctx, resolver, terms)
-            prepared.append(_engine_row(row, str(number), resolved))
+            prepared.append(_engine_row(ctx, row, str(number), resolved))
         found: dict[int, list[Emitted]] = {}
         for part in ctx.engine.score_parts(prepared):
             found.update(part)
@@ -129,7 +133,7 @@ class RerunRecipe:
         return result
 
 
-def _engine_row(row: RecordedRow, key: str, resolved: Resolved) -> Row:
+def _engine_row(ctx: JobContext, row: RecordedRow, key: str, resolved: Resolved) -> Row:
     knobs: list[tuple[int, int, float]] = []
     for step, edit, alpha in row.knobs:
         _, changes = resolved.turn(edit, alpha)
@@ -143,7 +147,21 @@ def _engine_row(row: RecordedRow, key: str, resolved: Resolved) -> Row:
         forced=tuple(row.forced),
         stop_ids=frozenset(row.stop_ids),
         knobs=tuple(knobs),
+        images=tuple(_image(ctx, row, image) for image in row.images),
     )
+
+
+def _image(ctx: JobContext, row: RecordedRow, image: RecordedImage) -> ImageInput:
+    """A recorded picture from the store; JobFailed where this model makes other patches of it."""
+    pixels = stored_pixels(
+        ctx.loaded, ctx.images, image.digest, image.min_pixels, image.max_pixels, image.name
+    )
+    if list(pixels.grid) != list(image.grid):
+        raise JobFailed(
+            f"rerun: row {row.key}: the picture {image.name or short(image.digest)} became {image.grid} patches then and "
+            f"{list(pixels.grid)} now; expected the image processor that it was recorded with"
+        )
+    return ImageInput(pixels.values, pixels.grid, image.start, image.digest)
 
 
 def _shown(vocabulary: Vocabulary, token: int) -> str:

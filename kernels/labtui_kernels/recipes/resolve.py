@@ -24,6 +24,7 @@ from ..models.compatibility import compatibility, warning
 if TYPE_CHECKING:
     from labtui_artifacts.store import Store
 
+    from ..models.chat import Rendered
     from ..models.info import ModelInfo
 
 
@@ -71,10 +72,10 @@ class Resolved:
     names: tuple[str, ...]
     notes: tuple[str, ...]
 
-    def edited(self, prompt_len: int, content: Sequence[bool]) -> list[int]:
-        """The prompt positions that an edit touches."""
-        masks = [term.where.prompt_mask(prompt_len, content) for term in self.terms]
-        return [i for i in range(prompt_len) if any(mask[i] for mask in masks)]
+    def edited(self, prompt: Rendered) -> list[int]:
+        """The prompt positions that an edit touches; one in the vision tower touches the tokens of its patches."""
+        masks = [touched(term, prompt) for term in self.terms]
+        return [i for i in range(len(prompt.ids)) if any(mask[i] for mask in masks)]
 
     def turn(self, edit: int, strength: float | str) -> tuple[float, list[tuple[int, float]]]:
         """A knob's new value for term ``edit``: α at its first site, and (engine edit, strength) to set."""
@@ -89,6 +90,25 @@ class Resolved:
         else:
             raise UsageError(f"edit {edit}: expected a share such as 1 or 0.5, found {wanted}")
         return alpha, [(index, alpha) for index in dose.engine]
+
+
+def touched(term: EditTerm, prompt: Rendered) -> list[bool]:
+    """Which positions of a prompt an edit touches; UsageError where it selects what the prompt does not have."""
+    where, count = term.where, len(prompt.ids)
+    mask = [False] * count
+    if any(site.tower == "llm" for site in term.sites):
+        mask = where.prompt_mask(count, prompt.content, prompt.images)
+    if any(site.tower == "vision" for site in term.sites):
+        for span, marks in zip(prompt.images, where.patch_mask(prompt.images), strict=True):
+            for place, mark in enumerate(marks, span.start):
+                mask[place] = mask[place] or mark
+    return mask
+
+
+def check_places(terms: Iterable[EditTerm], prompt: Rendered) -> None:
+    """Raise UsageError unless every edit's places exist in the prompt."""
+    for term in terms:
+        touched(term, prompt)
 
 
 PLAIN = Resolved("", (), (), (), (), ())

@@ -9,11 +9,10 @@ from typing import Any
 
 from ..engine import Emitted, Row, Sampling
 from ..metrics.base import Values
-from ..models.chat import Rendered
 from ..specs import Decoding, Message
 from .context import JobContext
 from .detokenize import Detokenizer, Vocabulary
-from .prompts import plain
+from .prompts import Prompted, plain
 from .resolve import PLAIN, Resolved
 
 CHUNK_SECONDS = 0.05
@@ -45,7 +44,7 @@ class LiveRow:
     vocabulary: Vocabulary
     row: str
     arm: str
-    prompt: Rendered
+    prompt: Prompted
     messages: list[Message]
     decoding: Decoding
     seed: int = 0
@@ -92,11 +91,13 @@ class LiveRow:
             stop_ids=self.stop_ids,
             surprise=self.surprise,
             knobs=tuple(self.knobs),
+            images=self.prompt.inputs,
         )
 
     def start(self, *, prompt_pieces: bool = True) -> None:
         """Tell that the row begins: everything that is needed to repeat it."""
-        edited = self.resolved.edited(len(self.prompt.ids), self.prompt.content)
+        edited = self.resolved.edited(self.prompt)
+        seen = self.prompt.seen((self.decoding.min_pixels, self.decoding.max_pixels))
         self.ctx.emit(
             "row.started",
             {
@@ -120,6 +121,7 @@ class LiveRow:
                 },
                 "max_new_tokens": self.decoding.max_new_tokens,
                 "stop_ids": sorted(self.stop_ids),
+                **({"images": seen} if seen else {}),
             },
         )
 

@@ -18,16 +18,15 @@ from ..lang.algebra import parse_algebra
 from ..lang.sites import SiteGroup
 from ..lang.strength import Strength
 from ..metrics.base import Values
-from ..models.chat import Rendered
-from ..specs import Message, Sweep
+from ..specs import Message, Sweep, check_pictures
 from ..specs.plan import Plan, PlannedRow, plan_sweep
 from . import norms
 from .context import JobContext, Steps
 from .decode import STEP_BUDGET, new_resolver
 from .detokenize import Vocabulary
 from .measure import Measures, measure, prepare
-from .prompts import rendered
-from .resolve import PLAIN, Resolved, Resolver
+from .prompts import Prompted, rendered
+from .resolve import PLAIN, Resolved, Resolver, check_places
 from .rows import LiveRow
 
 SETTLE_SECONDS = 2.0
@@ -46,6 +45,7 @@ class SweepRecipe:
         self._plan: Plan | None = None
 
     def plan(self, ctx: JobContext) -> dict[str, Any]:
+        check_pictures(self.spec, ctx.loaded.info.shape)
         made = self._planned(ctx)
         done = sum(row.cell in ctx.committed for row in made.rows)
         before = sum(row.cell in ctx.committed and row.cell not in ctx.own for row in made.rows)
@@ -101,7 +101,7 @@ class SweepRun:
     plan: Plan
     table: str
     resolved: dict[tuple[str, SiteGroup, Strength], Resolved] = field(default_factory=dict)
-    prompts: dict[tuple[Message, ...], Rendered] = field(default_factory=dict)
+    prompts: dict[tuple[Message, ...], Prompted] = field(default_factory=dict)
     planned: dict[str, PlannedRow] = field(default_factory=dict)
     running: dict[str, LiveRow] = field(default_factory=dict)
     finished: list[LiveRow] = field(default_factory=list)
@@ -146,8 +146,15 @@ class SweepRun:
         yield from self._check_edits()
         for row in self.todo:
             if row.messages not in self.prompts:
-                self.prompts[row.messages] = rendered(ctx, row.messages, spec.thinking, spec.prefill)
+                self.prompts[row.messages] = rendered(
+                    ctx,
+                    row.messages,
+                    spec.thinking,
+                    spec.prefill,
+                    area=(spec.min_pixels, spec.max_pixels),
+                )
                 yield
+        self._check_places()
 
     def _check_edits(self) -> Generator[None, None, None]:
         """Measure the reference norms that are missing, and resolve each point of the grid once.
@@ -164,6 +171,18 @@ class SweepRun:
         for row in points.values():
             self._edits(row)
             yield
+
+    def _check_places(self) -> None:
+        """Refuse a place that a prompt does not have before the first row, not in the middle of the sweep."""
+        seen: set[tuple[object, ...]] = set()
+        for row in self.todo:
+            if row.control == "prompt":
+                continue
+            towers = frozenset(site.tower for site in row.sites)
+            key = (row.messages, row.where, towers)
+            if key not in seen:
+                seen.add(key)
+                check_places(row.edits, self.prompts[row.messages])
 
     def _edits(self, planned: PlannedRow) -> Resolved:
         """The row's edits for the engine; the last ones are kept, since rows of one point come together."""

@@ -70,6 +70,10 @@ Prompts: TypeAlias = Annotated[list[Prompt], Meta(max_length=MAX_PROMPTS)] | Pro
 Seed: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEED)]
 
 
+Area: TypeAlias = Annotated[int, Meta(ge=1, le=100_000_000)]
+"""Pixels of a picture as the tower takes it."""
+
+
 class Decoding(Spec, frozen=True, kw_only=True):
     """How answers are rendered and decoded."""
 
@@ -84,6 +88,8 @@ class Decoding(Spec, frozen=True, kw_only=True):
         list[Annotated[str, Meta(min_length=1, max_length=200)]],
         Meta(max_length=16),
     ] = field(default_factory=list)
+    min_pixels: Area | None = None
+    max_pixels: Area | None = None
 
 
 def as_messages(prompt: str | Sequence[Message], system: str) -> list[Message]:

@@ -11,7 +11,7 @@ from labtui_artifacts import library
 
 from ..lang.shape import ModelShape
 from ..lang.sites import Site, check_sites, parse_sites
-from .base import Prompt, Seed, Spec, Text, check_prompt
+from .base import Area, Prompt, Seed, Spec, Text, check_prompt
 from .fields import Expression, Name, check_name, parse_read
 
 MAX_PAIRS = 2_000
@@ -36,6 +36,8 @@ class Diagnose(Spec, frozen=True, kw_only=True, tag="diagnose"):
     system: Text = ""
     seed: Seed = 0
     thinking: bool | None = None
+    min_pixels: Area | None = None
+    max_pixels: Area | None = None
     table: Name = ""
     name: Name = ""
     replace: bool = False

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labtui_artifacts.errors import UsageError
 from labtui_artifacts.images import is_digest
 
 from ..lang.edits import parse_edits
@@ -120,6 +119,17 @@ def as_prompt(text: str, base: Path) -> str | list[Message]:
     return [Message(role="user", content=content, images=[absolute(path, base) for path in paths])]
 
 
+def with_images(prompt: Any, paths: Sequence[str]) -> Any:
+    """A prompt as plain data with more pictures, in the last turn of a chat; behind those that it has."""
+    if isinstance(prompt, str):
+        content, own = split(prompt)
+        return [{"role": "user", "content": content, "images": [*own, *paths]}]
+    if not isinstance(prompt, list) or not prompt or not isinstance(prompt[-1], Mapping):
+        return prompt
+    *before, last = prompt
+    return [*before, {**last, "images": [*(last.get("images") or ()), *paths]}]
+
+
 def _plain(turn: Message) -> dict[str, Any]:
     said: dict[str, Any] = {"role": turn.role, "content": turn.content}
     return {**said, "images": list(turn.images)} if turn.images else said
@@ -213,18 +223,25 @@ def check_pictures(spec: Spec, shape: ModelShape) -> None:
         images = [image for turn in turns for image in turn.images]
         unsent = split(prompt)[1] if isinstance(prompt, str) else [i for i in images if not is_digest(i)]
         if unsent:
-            raise spec.refuse(field, f"the picture {shown(unsent[0])} was not sent to this kernel; expected its digest")
+            raise spec.refuse(
+                field, f"the picture {shown(unsent[0])} was not sent to this kernel; expected its digest"
+            )
         if images and not shape.vision_blocks:
             raise spec.refuse(
-                field, "it has a picture, and this model reads none: it has no vision tower; expected a Qwen-VL model"
+                field,
+                "it has a picture, and this model reads none: it has no vision tower; expected a Qwen-VL model",
             )
         counts.append((field, len(images)))
     for field, what, number in _needs(spec, shape):
         for place, count in counts:
             if count == 0:
-                raise spec.refuse(field, f"{what} needs a picture, and {place} has none; expected one, as in @photo.png")
+                raise spec.refuse(
+                    field, f"{what} needs a picture, and {place} has none; expected one, as in @photo.png"
+                )
             if number is not None and number >= count:
-                raise spec.refuse(field, f"{what}: {place} has {count} picture{'s' * (count > 1)}, counted from 0")
+                raise spec.refuse(
+                    field, f"{what}: {place} has {count} picture{'s' * (count > 1)}, counted from 0"
+                )
 
 
 def _prompts(spec: Spec) -> list[tuple[str, str | list[Message]]]:

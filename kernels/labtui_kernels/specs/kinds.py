@@ -15,7 +15,10 @@ from ..lang.sites import check_sites, parse_site
 from ..lang.strength import parse_strength
 from ..metrics.names import check_metrics
 from .base import (
+    MAX_IMAGES,
+    MAX_MESSAGES,
     MAX_TEXT,
+    Area,
     Decoding,
     Message,
     Part,
@@ -72,6 +75,8 @@ class Direction(Spec, frozen=True, kw_only=True, tag="direction"):
     norm: str = ""
     seed: Seed = 0
     thinking: bool | None = None
+    min_pixels: Area | None = None
+    max_pixels: Area | None = None
     replace: bool = False
 
     def check(self) -> None:
@@ -244,6 +249,19 @@ def _once(values: list[Any], key: str, spec: Spec) -> None:
         seen.add(value)
 
 
+class RecordedImage(Part, frozen=True, kw_only=True):
+    """Where a picture of a recorded prompt lay, and how it was made into patches."""
+
+    digest: Annotated[str, Meta(max_length=100)]
+    start: Annotated[int, Meta(ge=0)]
+    grid: Annotated[list[Annotated[int, Meta(ge=1, le=1_000_000)]], Meta(min_length=3, max_length=3)]
+    rows: int = 0
+    cols: int = 0
+    min_pixels: Area | None = None
+    max_pixels: Area | None = None
+    name: Annotated[str, Meta(max_length=200)] = ""
+
+
 class RecordedRow(Part, frozen=True, kw_only=True):
     """One row of a session: what went in, and the tokens with their log-probabilities that came out."""
 
@@ -260,6 +278,9 @@ class RecordedRow(Part, frozen=True, kw_only=True):
     seed: int = 0
     max_new_tokens: int = 0
     stop_ids: list[int] = field(default_factory=list)
+    images: Annotated[list[RecordedImage], Meta(max_length=MAX_MESSAGES * MAX_IMAGES)] = field(
+        default_factory=list
+    )
 
 
 class Rerun(Spec, frozen=True, kw_only=True, tag="rerun"):
@@ -380,6 +401,7 @@ __all__ = [
     "Message",
     "Patch",
     "PromptSource",
+    "RecordedImage",
     "RecordedRow",
     "Reference",
     "Rerun",

@@ -329,6 +329,7 @@ def plan_sweep(
             spec.top_p,
             spec.top_k,
             spec.stop,
+            *([spec.min_pixels, spec.max_pixels] if spec.min_pixels or spec.max_pixels else []),
         ]
     )
     rows: list[PlannedRow] = []
@@ -391,9 +392,7 @@ def _with_system(chat: Sequence[Message], system: str | None) -> list[Message]:
 
 def _said(chat: Sequence[Message]) -> list[list[Any]]:
     """What tells a chat from others: who says what, and about which pictures."""
-    return [
-        [turn.role, turn.content, *([list(turn.images)] if turn.images else [])] for turn in chat
-    ]
+    return [[turn.role, turn.content, *([list(turn.images)] if turn.images else [])] for turn in chat]
 
 
 def _digest(parts: Sequence[Any]) -> str:

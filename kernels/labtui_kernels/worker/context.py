@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from labtui_artifacts.images import ImageStore
 from labtui_kernels import protocol
 from labtui_kernels.broker.trace import Spans
 from labtui_kernels.recipes.context import KnobTurn
@@ -40,6 +41,7 @@ class Context:
         self.loaded = loaded
         self.engine = engine
         self.store = store
+        self.images = ImageStore()
         self.committed = frozenset(run.committed)
         self.known = run.known
         self.first_row = run.first_row

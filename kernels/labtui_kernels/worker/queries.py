@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 
 BUDGET: Final = 600.0
 MAX_PIECES: Final = 200_000
+MAX_IMAGES: Final = 64
 
 
 class TokensParams(msgspec.Struct, forbid_unknown_fields=True):
-    """``tokens``: the messages to render, the thinking switch, and the beginning of the answer."""
+    """``tokens``: the messages to render, the thinking switch, the beginning of the answer, and the bounds of pictures."""
 
     messages: list[dict[str, Any]]
     thinking: bool | None = None
     prefill: str = ""
+    min_pixels: int | None = None
+    max_pixels: int | None = None
 
 
 def answer(loaded: LoadedModel, engine: Engine, method: str, params: dict[str, Any]) -> Any:
@@ -39,13 +42,22 @@ def answer(loaded: LoadedModel, engine: Engine, method: str, params: dict[str, A
 
 
 def _tokens(loaded: LoadedModel, engine: Engine, params: dict[str, Any]) -> dict[str, Any]:
-    """The prompt as the model gets it: ``ids, pieces, content, text``."""
+    """The prompt as the model gets it: ``ids, pieces, content, text, images``."""
+    from labtui_artifacts.images import ImageStore
     from labtui_kernels.models import chat
+    from labtui_kernels.recipes.pictures import stored_pixels
     from labtui_kernels.recipes.prompts import thinking_switch
 
     asked = msgspec.convert(params, TokensParams)
     thinking = thinking_switch(loaded, asked.thinking)  # as a job would render them
-    rendered = chat.render(loaded.tokenizer, asked.messages, thinking=thinking, prefill=asked.prefill)
+    store = ImageStore()
+    named = [str(image) for message in asked.messages for image in message.get("images") or ()]
+    if len(named) > MAX_IMAGES:
+        raise UsageError(f"the prompt has {len(named)} pictures: too many to show")
+    pixels = [stored_pixels(loaded, store, one, asked.min_pixels, asked.max_pixels) for one in named]
+    rendered = chat.render(
+        loaded.tokenizer, asked.messages, thinking=thinking, prefill=asked.prefill, pictures=pixels
+    )
     if len(rendered.ids) > MAX_PIECES:
         raise UsageError(f"the prompt has {len(rendered.ids):,} tokens: too many to show one by one")
     return asdict(rendered)

@@ -313,7 +313,7 @@ def test_refusals() -> None:
         (Row(key="b", ids=(1,), edits=(Edit(site("llm.3.out"), "add", vector(47, 1)),)), "width 47"),
         (
             Row(key="b", ids=(1,), edits=(Edit(Site("vision", 0, "out"), "add", vector(48, 1)),)),
-            "only sites of the language model",
+            "no vision tower",
         ),
         (
             Row(

@@ -15,7 +15,7 @@ from labtui_kernels.models.pixels import Pixels
 from tests.support.tiny import tiny_tokenizer
 from tests.support.tiny_vision import CHAT_TEMPLATE, noise, tiny_vision, vision_tokenizer
 
-TOKENIZER = vision_tokenizer()
+TOKENIZER: Any = vision_tokenizer()
 PAD = TOKENIZER.convert_tokens_to_ids("<|image_pad|>")
 VISION = {
     TOKENIZER.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "vision_start", "vision_end")
@@ -166,7 +166,7 @@ def test_prompts_without_pictures_are_as_before() -> None:
 
 
 TEXT_TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-PLAIN = tiny_tokenizer().chat_template
+PLAIN: Any = tiny_tokenizer().chat_template
 DROPS = QWEN3_VL.replace("{%- for item in content -%}", "{%- for item in content[-2:] -%}")
 
 

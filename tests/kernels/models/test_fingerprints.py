@@ -107,7 +107,7 @@ def test_positions_and_windows_are_described() -> None:
 
 
 def test_the_site_table_lists_every_site_with_its_other_names() -> None:
-    rows = site_table(INFO)
+    rows = site_table(INFO.shape)
     assert len(rows) == 4 * 4 + 2
     assert rows[0]["site"] == "llm.embed" and rows[-1]["site"] == "llm.norm"
     assert {row["width"] for row in rows} == {48}

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from labtui_artifacts.images import ImageStore
 from labtui_artifacts.kinds import direction
+from labtui_artifacts.paths import secure_folder
 from labtui_artifacts.store import Store
 from labtui_kernels import recipes, specs
 from labtui_kernels.engine import Engine
@@ -25,6 +27,7 @@ class Lab:
         self.loaded = tiny(family, **config)
         self.engine = Engine(self.loaded)
         self.store = Store(root)
+        self.images = ImageStore(secure_folder(root / "images"))
         self.shape = self.loaded.info.shape
 
     def direction(self, name: str, seed: int, scale: float = 1.0, **meta: Any) -> dict[str, np.ndarray]:
@@ -54,6 +57,7 @@ class Context:
 
     def __init__(self, lab: Lab, job: str, committed: Collection[str]) -> None:
         self.job, self.loaded, self.engine, self.store = job, lab.loaded, lab.engine, lab.store
+        self.images = lab.images
         self.committed = frozenset(committed)
         self.known: dict[str, dict[str, Any]] = {}
         self.first_row, self.halvings = 0, 0

@@ -13,4 +13,15 @@ from labtui_kernels.broker.methods import (
 )
 from labtui_kernels.broker.methods.registry import METHODS
 
-__all__ = ["METHODS", "artifacts", "claims", "follow", "images", "jobs", "kernel", "model", "relations", "sessions"]
+__all__ = [
+    "METHODS",
+    "artifacts",
+    "claims",
+    "follow",
+    "images",
+    "jobs",
+    "kernel",
+    "model",
+    "relations",
+    "sessions",
+]

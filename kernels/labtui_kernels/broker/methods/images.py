@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
-from labtui_artifacts import paths
 from labtui_artifacts.errors import BadFile, UsageError
 from labtui_artifacts.images import ImageStore, short
 from labtui_kernels.broker.methods.registry import Params, method
@@ -70,8 +69,12 @@ async def missing(broker: Broker, client: Client, params: Digests) -> list[str]:
 async def put(broker: Broker, client: Client, params: Put) -> None:
     """Receive a picture in pieces; the last one has its bytes held against its digest and opened."""
     if len(params.data) > MAX_PIECE or params.offset < 0:
-        raise UsageError(f"picture {short(params.digest)}: expected pieces of at most {MAX_PIECE:,} bytes, from offset 0")
-    await asyncio.to_thread(_receive, params, f".part-{broker.config.name}-{client.number}-{short(params.digest)}")
+        raise UsageError(
+            f"picture {short(params.digest)}: expected pieces of at most {MAX_PIECE:,} bytes, from offset 0"
+        )
+    await asyncio.to_thread(
+        _receive, params, f".part-{broker.config.name}-{client.number}-{short(params.digest)}"
+    )
 
 
 def _receive(params: Put, part_name: str) -> None:
@@ -85,7 +88,9 @@ def _receive(params: Put, part_name: str) -> None:
         return
     try:
         if part.stat().st_size == 0:
-            raise UsageError(f"picture {short(params.digest)}: no bytes came; expected those of an image file")
+            raise UsageError(
+                f"picture {short(params.digest)}: no bytes came; expected those of an image file"
+            )
         store.check(part, params.digest)
         open_picture(part, f"picture {short(params.digest)}")
         store.adopt(part, params.digest)
@@ -118,8 +123,8 @@ async def admit(live: LiveSession, digests: Iterable[str], names: Mapping[str, s
             data = await asyncio.to_thread(view, digest, names.get(digest, ""))
             if digest not in live.images:  # as another request may have added meanwhile
                 live.append("image.added", data)
-        elif digest not in ImageStore():
-            ImageStore().read(digest, live.image_name(digest))
+        else:
+            ImageStore().require(digest, live.image_name(digest))
 
 
 _views: OrderedDict[str, dict[str, Any]] = OrderedDict()
@@ -140,6 +145,6 @@ def view(digest: str, name: str = "") -> dict[str, Any]:
         _views[digest] = known
         while len(_views) > KEPT_VIEWS:
             _views.popitem(last=False)
-    elif digest not in ImageStore():
-        ImageStore(paths.images()).read(digest, called)
+    else:
+        ImageStore().require(digest, called)
     return {**known, "name": called}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import protocol
 from labtui_kernels.broker import planning
@@ -30,7 +32,7 @@ class Submit(Params):
     session: str | None = None
     priority: Literal["interactive", "batch"] | None = None
     parent: str | None = None
-    names: dict[str, str] = {}
+    names: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class JobParams(Params):

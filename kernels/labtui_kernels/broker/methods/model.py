@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict as plain
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import asdict
 
 from labtui_artifacts.errors import LabError
 from labtui_kernels.broker.methods.registry import Params, method
@@ -14,18 +16,19 @@ if TYPE_CHECKING:
 
 
 class Tokens(Params):
-    """What to render: chat messages, the thinking switch, the beginning of the answer."""
+    """What to render: chat messages, the thinking switch, the beginning of the answer, and the bounds of pictures."""
 
     messages: list[dict[str, Any]]
     thinking: bool | None = None
     prefill: str = ""
+    min_pixels: int | None = None
+    max_pixels: int | None = None
 
 
 @method("tokens", Tokens)
 async def tokens(broker: Broker, client: Client, params: Tokens) -> dict[str, Any]:
-    """The prompt as the model gets it: ``ids, pieces, content, text``."""
-    asked = {"messages": params.messages, "thinking": params.thinking, "prefill": params.prefill}
-    return await broker.keeper.ask("tokens", asked)
+    """The prompt as the model gets it: ``ids, pieces, content, text``, and ``images``, where its pictures lie."""
+    return await broker.keeper.ask("tokens", asdict(params))
 
 
 @method("sites")
@@ -40,4 +43,4 @@ async def sites(broker: Broker, client: Client, params: Params) -> dict[str, Any
         {"site": str(site), "short": site.short, "width": site_width(site, shape), **other_names(site, shape)}
         for site in all_sites(shape)
     ]
-    return {"shape": asdict(shape), "sites": rows, "model": broker.keeper.info}
+    return {"shape": plain(shape), "sites": rows, "model": broker.keeper.info}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from labtui_artifacts.errors import UsageError
 from labtui_kernels.lang.shape import ModelShape
 from labtui_kernels.models.families.base import TextFamily, config_field, count_field, text_part
 
@@ -60,6 +61,10 @@ class VisionFamily(TextFamily):
         """The token id that stands for one merged patch in a prompt."""
         return count_field(config, "image_token_id")
 
+    def windowed(self, config: Any) -> tuple[int, ...]:
+        """The tower blocks in which a patch sees its window only, not the whole picture."""
+        return ()
+
     def patch_order(self, model: Any, grids: torch.Tensor) -> torch.Tensor | None:
         """``hidden[order]`` brings a block's patches into merge-group order; None where they are in it.
 
@@ -89,6 +94,15 @@ class VisionFamily(TextFamily):
 @dataclass(frozen=True)
 class WindowedFamily(VisionFamily):
     """A tower that sorts its merge groups into windows before the first block, and back after the merger."""
+
+    def windowed(self, config: Any) -> tuple[int, ...]:
+        tower = config_field(config, "vision_config")
+        full = config_field(tower, "fullatt_block_indexes")
+        if not isinstance(full, list | tuple) or not all(type(block) is int for block in full):
+            raise UsageError(
+                f"the model's config.json gives fullatt_block_indexes={str(full)[:40]}; expected a list of blocks"
+            )
+        return tuple(block for block in range(count_field(tower, "depth")) if block not in full)
 
     def _windows(self, model: Any, grids: torch.Tensor) -> torch.Tensor:
         tower: Any = self.tower(model)
