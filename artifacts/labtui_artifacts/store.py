@@ -90,7 +90,9 @@ class Store:
         """Store a checked copy of the artifact file ``source``."""
         place = self._place(check_name(name))
         if read_header(source).kind == index.KIND:
-            raise UsageError(f"{source}: an index is more than this file; build it here with `labtui run index`")
+            raise UsageError(
+                f"{source}: an index is more than this file; build it here with `labtui run index`"
+            )
         with self._writing():
             self._check_free(name, replace)
             files.copy(source, place)

@@ -114,10 +114,13 @@ class IndexFile:
         counts = _counts(file)
         folder = place(file.path.parent, str(file.meta.get("key")))
         shards = tuple(
-            open_shard(folder, number, folder.name, sites, width, count) for number, count in enumerate(counts)
+            open_shard(folder, number, folder.name, sites, width, count)
+            for number, count in enumerate(counts)
         )
         if sum(counts) != _whole(file, "tokens", 0):
-            raise BadFile(f"{file.path}: damaged index: its shards hold {sum(counts)} tokens, not what it says")
+            raise BadFile(
+                f"{file.path}: damaged index: its shards hold {sum(counts)} tokens, not what it says"
+            )
         return cls(name or file.path.name.removesuffix(".safetensors"), file, sites, shards)
 
     @property
@@ -143,8 +146,14 @@ class IndexFile:
     def captions(self) -> list[str]:
         """The captions, in order."""
         ends, raw = self.file.tensor("ends"), self.file.tensor("captions").tobytes()
-        if ends.ndim != 1 or (np.diff(ends, prepend=0) < 0).any() or (ends[-1] if len(ends) else 0) != len(raw):
-            raise BadFile(f"{self.file.path}: damaged index: the ends of its captions do not rise to their length")
+        if (
+            ends.ndim != 1
+            or (np.diff(ends, prepend=0) < 0).any()
+            or (ends[-1] if len(ends) else 0) != len(raw)
+        ):
+            raise BadFile(
+                f"{self.file.path}: damaged index: the ends of its captions do not rise to their length"
+            )
         starts = [0, *ends.tolist()[:-1]]
         try:
             return [raw[a:b].decode() for a, b in zip(starts, ends.tolist(), strict=True)]
@@ -191,7 +200,7 @@ def open_shard(
     count = header.tensors["token"].shape[0] if len(_shape(header, "token")) == 1 else -1
     if count < 0 or tokens not in (None, count):
         raise BadFile(f"{path}: damaged shard: holds {count} tokens, expected {tokens}")
-    wanted: dict[str, tuple[str, tuple[int, ...]]] = {name: ("I32", (count,)) for name in _COLUMNS}
+    wanted: dict[str, tuple[str, tuple[int, ...]]] = dict.fromkeys(_COLUMNS, ("I32", (count,)))
     wanted["span"] = ("I32", (count, 2))
     for site in sites:
         wanted[f"site/{site}"] = ("F16", (count, width))
@@ -299,7 +308,12 @@ def _counts(file: ArtifactFile) -> list[int]:
     for shard in shards:
         tokens = shard.get("tokens") if isinstance(shard, dict) else None
         digest = shard.get("sha256") if isinstance(shard, dict) else None
-        if type(tokens) is not int or tokens < 0 or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        if (
+            type(tokens) is not int
+            or tokens < 0
+            or not isinstance(digest, str)
+            or not _DIGEST.fullmatch(digest)
+        ):
             raise BadFile(f"{file.path}: damaged index: a shard must say its tokens and its sha256")
         counts.append(tokens)
     return counts

@@ -31,6 +31,8 @@ QUERIES = 512
 """Queries of one matrix product."""
 PREPARE = 1024
 """Vectors prepared at a time, so that they stay in the processor's cache."""
+GROUP = 64
+"""Products of one query that are looked at together."""
 RESCORE = 2048
 """Pairs scored exactly at a time."""
 MAX_K = 1024
@@ -186,20 +188,7 @@ class Searcher:
         with full_sums():
             rough = query.rows @ block.rows.T
         bound = _Bound.of(self.dtype, query, block.offset, block.residual, block.length)
-        best = found.kth[query.lines] - bound.base
-        top = rough.amax(1).float().cpu().numpy().astype(np.float64)
-        hot = np.flatnonzero(bound.upper(top, query.numbers) >= best)
-        if not len(hot):
-            return
-        some = rough[torch.from_numpy(hot).to(rough.device)]
-        k = min(found.k, block.stop - block.start)
-        if k == found.k:
-            # Whatever k vectors of this block surely reach, the best k of all reach.
-            reached = some.topk(k, dim=1).values[:, -1].float().cpu().numpy().astype(np.float64)
-            best[hot] = np.maximum(best[hot], bound.lower(reached, query.numbers[hot]))
-        cut = _at_most(bound.cut(best[hot], query.numbers[hot]), self.dtype).to(some.device)
-        lines, columns = (some >= cut[:, None]).nonzero(as_tuple=True)
-        pairs = np.stack([hot[lines.cpu().numpy()], columns.cpu().numpy()])
+        pairs = _survivors(rough, bound, query, found)
         if self.dtype != torch.float32:
             pairs = self._sift(block, query, found, pairs)
         self._score(block, query, found, pairs)
@@ -223,13 +212,8 @@ class Searcher:
         with full_sums():
             rough = fine.rows @ exact.to(self.device).T
         bound = _Bound.of(torch.float32, fine, block.offset, self._slack, block.length)
-        best = found.kth[fine.lines] - bound.base
-        if rough.shape[1] >= found.k:
-            reached = rough.topk(found.k, dim=1).values[:, -1].cpu().numpy().astype(np.float64)
-            best = np.maximum(best, bound.lower(reached, fine.numbers))
-        cut = _at_most(bound.cut(best, fine.numbers), torch.float32).to(rough.device)
-        lines, found_columns = (rough >= cut[:, None]).nonzero(as_tuple=True)
-        kept.append(np.stack([many[lines.cpu().numpy()], columns[found_columns.cpu().numpy()]]))
+        lines, places = _survivors(rough, bound, fine, found)
+        kept.append(np.stack([many[lines], columns[places]]))
         return np.concatenate(kept, axis=1)
 
     def _score(self, block: _Block, query: _Queries, found: _Best, pairs: np.ndarray) -> None:
@@ -238,7 +222,7 @@ class Searcher:
             lines, columns = pairs[:, low : low + RESCORE]
             rows = _float32(part, columns + block.start).double()
             own = found.units[query.lines[lines]]
-            lengths = rows.square().sum(1).sqrt()
+            lengths = torch.linalg.vector_norm(rows, dim=1)
             scores = (rows * own).sum(1) / torch.where(lengths > 0, lengths, 1.0)
             found.take(query.lines[lines], columns + first, scores.float().numpy())
 
@@ -347,6 +331,29 @@ class _Bound:
         wanted = least - self._fixed(numbers)
         unit = _UNIT[self.dtype] * 1.01
         return np.where(wanted >= 0, wanted / (1 + unit), wanted / (1 - unit))
+
+
+def _survivors(rough: torch.Tensor, bound: _Bound, query: _Queries, found: _Best) -> np.ndarray:
+    """Line and column [2, pairs] of the products [q, n] that the bound does not rule out.
+
+    Looked for in groups: nearly all of them have no such product, which their largest tells.
+    """
+    groups = -(-rough.shape[1] // GROUP)
+    if rough.shape[1] % GROUP:
+        rough = torch.nn.functional.pad(rough, (0, groups * GROUP - rough.shape[1]), value=-torch.inf)
+    grouped = rough.view(len(rough), groups, GROUP)
+    tops = grouped.amax(2)
+    best = found.kth[query.lines] - bound.base
+    if groups >= found.k:
+        # What the tops of k groups surely reach, the best k of all vectors reach.
+        reached = tops.topk(found.k, dim=1).values[:, -1].float().cpu().numpy().astype(np.float64)
+        best = np.maximum(best, bound.lower(reached, query.numbers))
+    cut = _at_most(bound.cut(best, query.numbers), rough.dtype).to(rough.device)
+    lines, places = (tops >= cut[:, None]).nonzero(as_tuple=True)
+    held = grouped[lines, places]
+    # Without a threshold yet padding passes too, but for being no number.
+    inside, columns = ((held >= cut[lines, None]) & (held > -torch.inf)).nonzero(as_tuple=True)
+    return torch.stack([lines[inside], columns + places[inside] * GROUP]).cpu().numpy()
 
 
 @contextmanager

@@ -94,13 +94,16 @@ class Found:
         """Ids [n, k] and cosines, or probabilities of the lens; id -1 and NaN where there are fewer words than k."""
         scores = (self.values - self.total[:, None]).exp() if reading == "lens" else self.values
         known = self.numbers >= 0
-        return Hits(
-            self.numbers.numpy(), torch.where(known, scores, torch.nan).numpy().astype(np.float32)
-        )
+        return Hits(self.numbers.numpy(), torch.where(known, scores, torch.nan).numpy().astype(np.float32))
 
 
 def nearest(
-    vocabulary: Vocabulary, states: torch.Tensor, reading: Reading, k: int, *, normed: Sequence[bool] | bool = False
+    vocabulary: Vocabulary,
+    states: torch.Tensor,
+    reading: Reading,
+    k: int,
+    *,
+    normed: Sequence[bool] | bool = False,
 ) -> Iterator[Found]:
     """The best ``k`` words of each state, float32 [n, d], in steps: yields what it has after each piece of vocabulary.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "generate", "direction", "sweep", "rerun", "patch", "compose", "reference", "diagnose", "calibrate", "match",
-    "index", "look",
+    "index", "vision-tokens", "look",
 )  # fmt: skip
 
 
@@ -25,5 +25,5 @@ def recipe(spec: Spec) -> Recipe:
     kind = type(spec).__struct_config__.tag
     if kind not in KINDS:
         raise UsageError(f"no recipe for specs of kind {kind!r}; expected one of {', '.join(KINDS)}")
-    module = import_module(f"labtui_kernels.recipes.{kind}")
+    module = import_module(f"labtui_kernels.recipes.{kind.replace('-', '_')}")
     return module.make(spec)

@@ -14,7 +14,7 @@ from labtui_artifacts.lock import Lock
 
 from ..lang.sites import Site, other_names
 from ..neighbours.reading import Caption, ShardReading, cut, read_captions, read_shard
-from ..specs import Index, to_dict
+from ..specs import Index
 from ..specs.index import count_index, index_sites, texts_of
 from .context import JobContext, Steps
 
@@ -49,7 +49,9 @@ class IndexRecipe:
         folder = ctx.store.shard_folder(key)
         dropped = 0
         shards: list[index.Shard] = []
-        with Lock(folder / ".lock", what=f"index {spec.name!r}: another job builds the same one", timeout=0.5):
+        with Lock(
+            folder / ".lock", what=f"index {spec.name!r}: another job builds the same one", timeout=0.5
+        ):
             reused = 0
             for number, members in enumerate(pieces):
                 shard = _finished(ctx, folder, number, key, sites)

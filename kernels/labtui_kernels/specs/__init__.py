@@ -2,6 +2,7 @@
 
 from .base import Message, PromptSource, Spec, as_messages, shown_prompt
 from .images import check_pictures, expand, named, pictures_in
+from .index import Index
 from .kinds import (
     KINDS,
     Calibrate,
@@ -18,8 +19,8 @@ from .kinds import (
     Reference,
     Rerun,
     Sweep,
+    VisionTokens,
 )
-from .index import Index
 from .load import inline, load, load_toml, override, read, read_prompts, to_dict
 from .look import Look
 from .write import template, to_command, to_toml
@@ -45,6 +46,7 @@ __all__ = [
     "Rerun",
     "Spec",
     "Sweep",
+    "VisionTokens",
     "as_messages",
     "check_pictures",
     "expand",

@@ -145,6 +145,21 @@ FIELDS: dict[str, dict[str, str]] = {
         "shard": "captions in a shard; 0: as many as make 64 MiB",
         "table": "what the name of its table begins with; empty: the job's id",
     },
+    "vision-tokens": {
+        "images": "picture files",
+        "scenes": "more pictures: generated scenes of coloured shapes, whose regions are labelled",
+        "labels": 'for each image its boxes: [[{ box = [0, 0, 28, 28], words = ["red"] }], []]; empty: none',
+        "index": "an index of text of this model (labtui run index); empty: no contextual neighbours",
+        "layers": "sites of the index that are searched; empty: all of them together",
+        "sites": "where tokens are read; empty: the embeddings, the study's sites, the last block",
+        "readings": "raw, centred: neighbours in the index; embedding, unembedding, lens: the vocabulary",
+        "k": "neighbours of a token",
+        "shuffled": "copies of each picture with its patches shuffled, for what chance gives; 0: none",
+        "prompt": "what is asked about each picture, after it",
+        "seed": "of scenes, shuffles and resampling",
+        "table": "what the names of its tables begin with; empty: the job's id",
+        "name": "keeps the full tensors of all sites as an artifact; empty: not kept",
+    },
 }
 """Kind -> field -> meaning."""
 

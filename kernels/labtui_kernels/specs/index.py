@@ -75,7 +75,9 @@ def index_sites(spec: Index, shape: ModelShape | None) -> list[Site]:
     sites = sorted({site for group in parse_sites(spec.sites, shape) for site in group})
     for site in sites:
         if site.tower != "llm" or site.point in ("attn", "mlp"):
-            raise spec.refuse("sites", f"{site.short} is not the decoder's residual stream; expected llm.8 or such")
+            raise spec.refuse(
+                "sites", f"{site.short} is not the decoder's residual stream; expected llm.8 or such"
+            )
     return sites
 
 

@@ -35,6 +35,7 @@ from .diagnose import Diagnose
 from .fields import Expression, Name, check_name, parse_read
 from .index import Index
 from .look import Look
+from .vision_tokens import VisionTokens
 
 METHODS = ("pair", "mean-difference", "pca", "logistic", "random")
 CONFIRM_ROWS = 20_000
@@ -383,6 +384,7 @@ KINDS: dict[str, type[Spec]] = {
     "match": Match,
     "index": Index,
     "look": Look,
+    "vision-tokens": VisionTokens,
 }
 
 __all__ = [
@@ -407,6 +409,7 @@ __all__ = [
     "Rerun",
     "Spec",
     "Sweep",
+    "VisionTokens",
     "check_name",
     "parse_read",
 ]

@@ -20,6 +20,7 @@ from .base import MAX_PROMPTS, MAX_TEXT, Message, Part, PromptSource, Spec
 from .images import as_prompt, expand
 from .index import Index
 from .kinds import KINDS, Calibrate, Controls, Match, RecordedRow, Sweep
+from .vision_tokens import Label
 
 MAX_FILE = 16 * 1024 * 1024
 MAX_SETTING = 1_000_000
@@ -38,7 +39,13 @@ _WORDS = {
     "object": "a table",
     "null": "nothing",
 }
-_PARTS: dict[str, type[Part]] = {"controls": Controls, "prompts": PromptSource, "captions": PromptSource, "rows": RecordedRow}
+_PARTS: dict[str, type[Part]] = {
+    "controls": Controls,
+    "prompts": PromptSource,
+    "captions": PromptSource,
+    "labels": Label,
+    "rows": RecordedRow,
+}
 
 
 def _find(data: Any, path: str) -> tuple[str, Any]:

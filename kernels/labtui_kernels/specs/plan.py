@@ -29,6 +29,7 @@ from .diagnose import Diagnose, count_diagnose, pairs_of
 from .index import Index, count_index
 from .look import Look, count_look
 from .kinds import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
+from .vision_tokens import VisionTokens, count_vision_tokens
 
 Control: TypeAlias = Literal["", "zero", "random", "shuffled", "negated", "prompt"]
 ZERO = Strength(0.0)
@@ -445,6 +446,8 @@ def count(spec: Spec, shape: ModelShape, styles: Mapping[str, Axis] | None = Non
         return count_look(spec, shape)
     if isinstance(spec, Index):
         return count_index(spec, shape)
+    if isinstance(spec, VisionTokens):
+        return count_vision_tokens(spec, shape)
     return {"rows": 0, "cells": 0}
 
 

@@ -34,6 +34,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "look": {"prompt": "@photo.png What is this?"},
     "calibrate": {"direction": "terse"},
     "index": {"name": "captions"},
+    "vision-tokens": {"images": ["photo.png"], "index": "captions"},
     "match": {"direction": "terse", "like": "8%*terse@llm.4"},
 }
 """What a template says where a field has no default worth showing."""

@@ -1,4 +1,4 @@
-"""The bundled language model's tokenizer: a small byte-level BPE, Qwen's special tokens, a chat template."""
+"""The bundled models' tokenizers: a small byte-level BPE, Qwen's special tokens, a chat template."""
 
 from __future__ import annotations
 
@@ -67,8 +67,10 @@ CHAT_TEMPLATE = """\
 Earlier answers are shown without their thoughts. No system prompt is added."""
 
 
-def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer of `VOCABULARY` entries, learnt from ``texts``; the same texts give the same tokenizer."""
+def train_tokenizer(
+    texts: Iterable[str], vocabulary: int = VOCABULARY, template: str = CHAT_TEMPLATE
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of ``vocabulary`` entries, learnt from ``texts``; the same texts give the same tokenizer."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -79,7 +81,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     core.decoder = decoders.ByteLevel()
     core.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(_CONTROL) - len(_VISIBLE),
+        vocab_size=vocabulary - len(_CONTROL) - len(_VISIBLE),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=[],
         show_progress=False,
@@ -94,7 +96,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
     tokenizer.add_special_tokens({"additional_special_tokens": list(_CONTROL)})
     tokenizer.add_tokens(list(_VISIBLE))
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = template
     return tokenizer
 
 

@@ -92,7 +92,9 @@ def test_near_duplicates_that_half_precision_cannot_tell_apart(dtype: torch.dtyp
     at = rng.integers(0, 64, 1000)
     vectors[np.arange(1000), at] = np.nextafter(vectors[np.arange(1000), at], np.float16(10))
     vectors[500:520] = vectors[3]
-    queries = (base.astype(np.float32) + rng.normal(size=(5, 64)).astype(np.float32) * 1e-3).astype(np.float32)
+    queries = (base.astype(np.float32) + rng.normal(size=(5, 64)).astype(np.float32) * 1e-3).astype(
+        np.float32
+    )
     parts = [Part(vectors)]
     found = Searcher(parts, dtype=dtype, block=300).search(torch.from_numpy(queries), 25)
     check(parts, queries, 25, found)
@@ -146,7 +148,9 @@ def test_crowded_vectors(dtype: torch.dtype, seed: int, spread: float, k: int) -
     vectors = (shared + spread * rng.normal(size=(600, 48))).astype(np.float16)
     queries = (shared + spread * rng.normal(size=(4, 48))).astype(np.float32)
     for part in (Part(vectors), Part(vectors, vectors.astype(np.float32).mean(0))):
-        check([part], queries, k, Searcher([part], dtype=dtype, block=128).search(torch.from_numpy(queries), k))
+        check(
+            [part], queries, k, Searcher([part], dtype=dtype, block=128).search(torch.from_numpy(queries), k)
+        )
 
 
 def test_what_cannot_be_searched() -> None:

@@ -73,7 +73,9 @@ def test_the_best_words_are_numpys(
     np.testing.assert_allclose(found.scores, -np.sort(-scores, 1)[:, :5], rtol=2e-5, atol=1e-7)
 
 
-def test_the_lens_at_the_last_block_is_the_models_own_distribution(engine: Engine, states: torch.Tensor) -> None:
+def test_the_lens_at_the_last_block_is_the_models_own_distribution(
+    engine: Engine, states: torch.Tensor
+) -> None:
     known = len(engine.loaded.tokenizer)
     logits = engine.loaded.model(torch.tensor([IDS])).logits[0, :, :known]
     own = logits.softmax(-1).topk(3, dim=1)
@@ -97,7 +99,9 @@ def test_padding_rows_are_never_found(engine: Engine, states: torch.Tensor, read
     try:
         assert read(engine, states, reading, 8).numbers.max() < known
     finally:
-        for module, rows in zip((model.get_input_embeddings(), model.get_output_embeddings()), kept, strict=True):
+        for module, rows in zip(
+            (model.get_input_embeddings(), model.get_output_embeddings()), kept, strict=True
+        ):
             module.weight[known:] = rows
 
 

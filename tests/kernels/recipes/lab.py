@@ -16,6 +16,7 @@ from labtui_artifacts.store import Store
 from labtui_kernels import recipes, specs
 from labtui_kernels.engine import Engine
 from labtui_kernels.lang.sites import all_sites
+from labtui_kernels.models.load import LoadedModel
 from labtui_kernels.recipes.context import KnobTurn
 from tests.support.tiny import tiny
 
@@ -23,8 +24,10 @@ from tests.support.tiny import tiny
 class Lab:
     """A model with its engine and a store; makes contexts for jobs."""
 
-    def __init__(self, root: Path, family: str = "qwen3", **config: Any) -> None:
-        self.loaded = tiny(family, **config)
+    def __init__(
+        self, root: Path, family: str = "qwen3", *, loaded: LoadedModel | None = None, **config: Any
+    ) -> None:
+        self.loaded = loaded or tiny(family, **config)
         self.engine = Engine(self.loaded)
         self.store = Store(root)
         self.images = ImageStore(secure_folder(root / "images"))

@@ -22,7 +22,13 @@ from labtui_kernels.specs.index import study_sites
 from labtui_kernels.toys.captions import captions
 from tests.kernels.recipes.lab import Lab
 
-CAPTIONS = ["A red circle on a white background.", "A red square.", "A red circle is small.", "Trains leave.", "A"]
+CAPTIONS = [
+    "A red circle on a white background.",
+    "A red square.",
+    "A red circle is small.",
+    "Trains leave.",
+    "A",
+]
 SPEC: dict[str, Any] = {"kind": "index", "name": "text", "captions": CAPTIONS, "sites": "llm.0,2", "shard": 2}
 
 
@@ -77,7 +83,9 @@ def test_vectors_are_transformers_hidden_states(lab: Lab) -> None:
     stored = np.concatenate([shard.vectors("llm.2.out") for shard in found.shards])
     np.testing.assert_allclose(found.mean("llm.2.out"), stored.astype(np.float64).mean(0), rtol=1e-6)
     rows = ctx.of("cell.committed")[0]["rows"]
-    assert [row["site"] for row in rows] == ["llm.0", "llm.2"] and rows[0]["hidden_state"] == "hidden_states[1]"
+    assert [row["site"] for row in rows] == ["llm.0", "llm.2"] and rows[0][
+        "hidden_state"
+    ] == "hidden_states[1]"
     norms = np.linalg.norm(stored.astype(np.float32), axis=1)
     assert rows[1]["norm"] == pytest.approx(np.median(norms), rel=1e-4)
     found.verify()

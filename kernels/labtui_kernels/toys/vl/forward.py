@@ -1,0 +1,67 @@
+"""The model's forward pass for pictures of one size: the same numbers as its own, in fewer, larger steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import Qwen2VLForConditionalGeneration
+from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
+from transformers.vision_utils import get_vision_position_ids
+
+from .batches import Group
+
+
+def see(model: Qwen2VLForConditionalGeneration, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Image features [images * merged patches, d] of ``pixels`` [images * patches, c], all of ``grid`` (h, w).
+
+    The model's own tower goes through the pictures one by one in its attention; this one takes them at once.
+    """
+    tower = model.model.visual
+    patches = grid[0] * grid[1]
+    n = len(pixels) // patches
+    thw = torch.tensor([[1, *grid]] * n)
+    hidden = tower.patch_embed(pixels)
+    cos, sin = tower.rotary_pos_emb(hidden, get_vision_position_ids(thw, tower.spatial_merge_size))
+    for block in tower.blocks:
+        attention = block.attn
+        qkv = attention.qkv(block.norm1(hidden)).reshape(n * patches, 3, attention.num_heads, -1)
+        q, k = apply_rotary_pos_emb_vision(qkv[:, 0], qkv[:, 1], cos, sin)
+        q, k, v = (x.reshape(n, patches, attention.num_heads, -1).transpose(1, 2) for x in (q, k, qkv[:, 2]))
+        mixed = F.scaled_dot_product_attention(q, k, v, scale=attention.scaling)
+        hidden = hidden + attention.proj(mixed.transpose(1, 2).reshape(n * patches, -1))
+        hidden = hidden + block.mlp(block.norm2(hidden))
+    return tower.merger(hidden)
+
+
+def logits_of(model: Qwen2VLForConditionalGeneration, group: Group) -> Tensor:
+    """Logits [answer tokens, vocabulary] where ``group.targets`` is not -100, in row-major order."""
+    embeds = model.get_input_embeddings()(group.ids)
+    if group.pixels is not None:
+        features = see(model, group.pixels, group.grid)
+        mask = (group.ids == model.config.image_token_id).unsqueeze(-1)
+        embeds = embeds.masked_scatter(mask, features.to(embeds.dtype))
+    out = model.model.language_model(
+        inputs_embeds=embeds, position_ids=group.positions, attention_mask=group.allowed, use_cache=False
+    )
+    return model.lm_head(out.last_hidden_state[group.targets >= 0])
+
+
+def loss_of(model: Qwen2VLForConditionalGeneration, group: Group) -> tuple[Tensor, float]:
+    """(summed cross-entropy in nats, each question counting once; the number of questions)."""
+    chosen = group.targets >= 0
+    each = F.cross_entropy(logits_of(model, group), group.targets[chosen], reduction="none")
+    weights = group.weights[chosen]
+    return (each * weights).sum(), float(weights.sum())
+
+
+@torch.no_grad()
+def right(model: Qwen2VLForConditionalGeneration, group: Group, questions: list[int]) -> list[list[bool]]:
+    """For every row, which of its ``questions[row]`` answers greedy decoding gives exactly, end of turn included."""
+    chosen = group.targets >= 0
+    hit = torch.ones_like(chosen)
+    hit[chosen] = logits_of(model, group).argmax(dim=-1) == group.targets[chosen]
+    return [
+        [bool(hit[row][group.asked[row] == number].all()) for number in range(count)]
+        for row, count in enumerate(questions)
+    ]

@@ -1,0 +1,141 @@
+"""The vision-language toy's batches and forward pass against the plain model and image processor."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast, Qwen2VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from labtui_kernels.toys.vl import batches, forward, questions, train
+from labtui_kernels.toys.vl.batches import Asked, Course, Encoder, Steps
+from labtui_kernels.vision import scenes, stimuli
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return questions.make_tokenizer(0)
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLForConditionalGeneration:
+    torch.manual_seed(0)
+    return Qwen2VLForConditionalGeneration(train.configure(tokenizer)).eval()
+
+
+def test_every_one_word_answer_is_one_token(tokenizer: PreTrainedTokenizerFast) -> None:
+    words = [*stimuli.COLORS, stimuli.NEUTRAL, stimuli.NO_WORD, *scenes.SHAPES, *scenes.NUMBERS]
+    for word in [*words, "left", "right", "above", "below"]:
+        assert len(tokenizer(word)["input_ids"]) == 1, word
+
+
+def test_the_template_is_that_of_qwen2_vl(tokenizer: PreTrainedTokenizerFast) -> None:
+    content = [{"type": "image", "image": "a.png"}, {"type": "image"}, {"type": "text", "text": "Which?"}]
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": content}]
+    one = "<|vision_start|><|image_pad|><|vision_end|>"
+    assert tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == (
+        f"<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{one}{one}Which?<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    plain = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    assert tokenizer.apply_chat_template(plain, tokenize=False) == (
+        "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\nHi<|im_end|>\n"
+    )
+    with pytest.raises(Exception, match="unknown role judge"):
+        tokenizer.apply_chat_template([{"role": "judge", "content": ""}], tokenize=False)
+
+
+@pytest.mark.parametrize("canvas", [*stimuli.CANVASES, (28, 112)])
+def test_patches_are_those_of_the_image_processor(canvas: tuple[int, int]) -> None:
+    rng = random.Random(0)
+    pictures = [scenes.random_scene(rng, "train", [(112, 84)]).image.resize(canvas) for _ in range(3)]
+    processor = Qwen2VLImageProcessorPil(min_pixels=train.MIN_PIXELS, max_pixels=train.MAX_PIXELS)
+    wanted = processor(pictures, return_tensors="pt")
+    values, grid = batches.patchify(pictures)
+    assert wanted["image_grid_thw"].tolist() == [[1, *grid]] * 3
+    torch.testing.assert_close(values, wanted["pixel_values"], atol=1e-6, rtol=0)
+
+
+def test_all_pictures_at_once_give_what_the_tower_gives_one_by_one(model: Qwen2VLForConditionalGeneration) -> None:
+    pictures = [scene.image for scene in scenes.generate(12, 0) if scene.image.size == (112, 84)]
+    assert len(pictures) > 1
+    values, grid = batches.patchify(pictures)
+    with torch.no_grad():
+        mine = forward.see(model, values, grid)
+        wanted = model.model.visual(values, torch.tensor([[1, *grid]] * len(pictures))).pooler_output
+    torch.testing.assert_close(mine, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_questions_in_one_row_are_answered_as_if_each_were_asked_alone(
+    model: Qwen2VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Logits of the answers in a batch of rows against the plain model on one prompt, positions included."""
+    encoder = Encoder(tokenizer)
+    made = stimuli.draw("red", "blue", canvas=(140, 84))
+    asked = [*made.answers.items(), (questions.DESCRIBE, "the word red in blue ink")]
+    group = encoder.group([Asked(made.image, asked[:1], system=True), Asked(made.image, asked)])
+    values, grid = batches.patchify([made.image])
+    with torch.no_grad():
+        mine = forward.logits_of(model, group)[2:]
+        wanted = []
+        for question, answer in asked:
+            content = [{"type": "image"}, {"type": "text", "text": question}]
+            text = str(
+                tokenizer.apply_chat_template(
+                    [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+                )
+            ).replace("<|image_pad|>", "<|image_pad|>" * 15)
+            tail = len(tokenizer(f"{answer}<|im_end|>")["input_ids"])
+            ids = tokenizer(f"{text}{answer}<|im_end|>", return_tensors="pt")["input_ids"]
+            out = model(
+                input_ids=ids,
+                pixel_values=values,
+                image_grid_thw=torch.tensor([[1, *grid]]),
+                mm_token_type_ids=(ids == model.config.image_token_id).int(),
+            )
+            wanted.append(out.logits[0, -tail - 1 : -1])
+    torch.testing.assert_close(mine, torch.cat(wanted), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(mine[0], mine[2])
+
+
+def test_only_answers_are_targets_and_each_question_counts_once(tokenizer: PreTrainedTokenizerFast) -> None:
+    steps = Steps(tokenizer, Course(still=10, wide=20), 0, 0, 100)
+    for step in (0, 15, 30):
+        for group in steps[step]:
+            for row in range(len(group.ids)):
+                places = (group.targets[row] >= 0).nonzero()[:, 0]
+                assert torch.equal(group.targets[row, places], group.ids[row, places + 1])
+                count = int(group.asked[row].max()) + 1
+                assert float(group.weights[row].sum()) == pytest.approx(count)
+                text = str(tokenizer.decode(group.targets[row, places]))
+                assert text.count("<|im_end|>") == count and text.endswith("<|im_end|>")
+
+
+def test_the_course_goes_from_words_at_rest_to_the_whole_range(tokenizer: PreTrainedTokenizerFast) -> None:
+    course = Course(still=100, wide=300)
+    assert [course.spread(step) for step in (0, 100, 200, 300, 900)] == [0, 0, 0.5, 1, 1]
+    steps = Steps(tokenizer, course, 0, 0, 1000)
+    assert {tuple(len(group.ids) for group in steps[step]) for step in (0, 99)} == {course.early}
+    assert {tuple(len(group.ids) for group in steps[step]) for step in (100, 900)} == {course.late}
+    assert {steps[step][0].grid for step in range(0, 100, 9)} == {(4, 10)}
+    assert len({steps[step][0].grid for step in range(300, 330)}) == len(stimuli.CANVASES)
+    again = Steps(tokenizer, course, 0, 200, 1000)
+    assert torch.equal(steps[250][1].ids, again[50][1].ids)
+    pixels, same = steps[250][1].pixels, again[50][1].pixels
+    assert pixels is not None and same is not None and torch.equal(pixels, same)
+
+
+def test_a_training_can_be_stopped_and_goes_on_to_a_model_folder(tmp_path: Path) -> None:
+    plan = train.Plan(6, 1e-3, Course(still=3, wide=5, early=(3, 2, 1), late=(3, 2, 1)))
+    whole = train.Training(plan, 0, tmp_path)
+    whole.run(5.0, 4, lambda **fields: None)
+    parted = train.Training(plan, 0, tmp_path)
+    parted.resume()
+    assert parted.step == 6
+    train.train(tmp_path / "again", 0, 5.0, 1, 2, plan)
+    loaded = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path / "again")
+    for name, weight in whole.model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name].float(), weight.bfloat16().float(), msg=name)
+    with pytest.raises(RuntimeError, match="out of time at step 1"):
+        train.Training(plan, 0, tmp_path).run(0.0, 4, lambda **fields: None)
