@@ -43,6 +43,8 @@ OVERLAYS = {
 ASK = "What is in this picture?"
 MODERATE = Strength(8.0, "pct")
 """The strength of an edit that nobody has given one yet."""
+KEPT = ("system", "thinking", "min_pixels", "max_pixels")
+"""What other specs about the same picture take from a look, so that they see the same patches."""
 MOST_PIXELS = 1 << 20
 """Pixels of a thumbnail that are decoded: far more than one has."""
 
@@ -168,14 +170,14 @@ def prompt_with(spec: Mapping[str, Any], question: str) -> list[dict[str, Any]]:
 
 def ask_spec(spec: Mapping[str, Any], question: str, edits: str) -> dict[str, Any]:
     """The generation that asks about the picture of a look, plain and steered."""
-    kept = {name: spec[name] for name in ("system", "thinking") if spec.get(name) is not None}
+    kept = {name: spec[name] for name in KEPT if spec.get(name) is not None}
     prompt = prompt_with(spec, question or question_of(spec) or ASK)
     return {"kind": "generate", "prompt": prompt, "edits": edits, "max_new_tokens": 64, **kept}
 
 
 def effect_spec(spec: Mapping[str, Any], edits: str) -> dict[str, Any]:
     """The look that says what an edit does to each patch."""
-    kept = {name: spec[name] for name in ("prompt", "number", "sites", "system", "thinking") if spec.get(name)}
+    kept = {name: spec[name] for name in ("prompt", "number", "sites", *KEPT) if spec.get(name) is not None}
     return {"kind": "look", **kept, "edits": edits, "read": ["effect"]}
 
 

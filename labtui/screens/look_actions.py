@@ -23,7 +23,8 @@ from labtui.looking import (
     rect_text,
     site_for_edits,
 )
-from labtui.projection import shape_of
+from labtui.pictures import submit
+from labtui.projection import Kernel, shape_of
 from labtui.screens.base import BaseScreen
 from labtui.screens.diagnose_actions import export_to
 from labtui.widgets.dialog import Field, Form, Values
@@ -157,16 +158,11 @@ class LookActions(BaseScreen):
     def submit(self, *wanted: dict[str, Any]) -> None:
         """Queue specs, one after the other; pictures that the kernel lacks are sent first."""
 
-        async def work(kernel: Any) -> None:
+        async def work(kernel: Kernel) -> None:
             for spec in wanted:
-                await kernel.request("submit", spec=await self.sent(kernel, spec), priority="interactive")
+                await submit(kernel, spec, priority="interactive")
 
         self.ask(work, lambda _: self.app.say("queued"))
-
-    async def sent(self, kernel: Any, spec: dict[str, Any]) -> dict[str, Any]:
-        """The spec with its pictures under their digests, once their bytes are with the kernel."""
-        send = getattr(kernel, "send_pictures", None)
-        return await send(spec) if send is not None else spec
 
     # -- asking and steering --------------------------------------------------------------------------
 

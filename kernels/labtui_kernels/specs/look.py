@@ -11,14 +11,12 @@ from labtui_artifacts.errors import UsageError
 from ..lang.edits import parse_edits
 from ..lang.shape import ModelShape
 from ..lang.sites import Site, check_sites, parse_sites
-from .base import DEFAULT_SYSTEM, Prompt, Spec, Text, check_prompt
+from .base import DEFAULT_SYSTEM, Area, Prompt, Spec, Text, check_prompt
 from .fields import Expression, Name, check_name
 
 Part: TypeAlias = Literal["norms", "similarity", "readings", "neighbours", "effect", "attention"]
 PARTS: tuple[Part, ...] = ("norms", "similarity", "readings", "neighbours", "effect", "attention")
 MOST_HITS = 50
-MOST_PATCHES = 1024
-"""Patches up to which similarities are kept between all of them."""
 
 
 class Look(Spec, frozen=True, kw_only=True, tag="look"):
@@ -34,6 +32,8 @@ class Look(Spec, frozen=True, kw_only=True, tag="look"):
     top: Annotated[int, Meta(ge=1, le=MOST_HITS)] = 5
     system: Text = DEFAULT_SYSTEM
     thinking: bool | None = None
+    min_pixels: Area | None = None
+    max_pixels: Area | None = None
     table: Name = ""
     force: bool = False
 
@@ -42,7 +42,7 @@ class Look(Spec, frozen=True, kw_only=True, tag="look"):
         """What is read: what is asked for, else all that these settings allow."""
         if self.read:
             return tuple(part for part in PARTS if part in self.read)
-        given = {"neighbours": bool(self.index), "effect": bool(self.edits)}
+        given = {"neighbours": bool(self.index), "effect": bool(self.edits), "attention": False}
         return tuple(part for part in PARTS if given.get(part, True))
 
     def check(self) -> None:
