@@ -82,9 +82,9 @@ class Sight:
 
 def sight_of(job: JobView) -> Sight | None:
     """What a look's plan says; None before it was planned, and for a plan that makes no sense."""
-    plan, grid, size = job.plan, job.plan.get("grid"), job.plan.get("size")
-    digest = str(plan.get("digest") or "")
-    if not _whole(grid, 2) or not _whole(size, 2) or not is_digest(digest):
+    plan, digest = job.plan, str(job.plan.get("digest") or "")
+    grid, size = _pair(plan.get("grid")), _pair(plan.get("size"))
+    if grid is None or size is None or not is_digest(digest):
         return None
     rows, cols = grid
     if not 0 < rows * cols <= 1 << 16 or min(rows, cols, *size) < 1:
@@ -97,7 +97,7 @@ def sight_of(job: JobView) -> Sight | None:
         rows,
         cols,
         start if isinstance(start, int) else 0,
-        (size[0], size[1]),
+        size,
         tuple(str(site) for site in plan.get("at") or ()),
         str(plan.get("table") or job.job),
         str(job.spec.get("index") or ""),
@@ -105,10 +105,12 @@ def sight_of(job: JobView) -> Sight | None:
     )
 
 
-def _whole(value: Any, count: int) -> bool:
-    return isinstance(value, list | tuple) and len(value) == count and all(
-        isinstance(one, int) and not isinstance(one, bool) for one in value
-    )  # fmt: skip
+def _pair(value: Any) -> tuple[int, int] | None:
+    """Two whole numbers; None for what is something else."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    one, other = value
+    return (one, other) if type(one) is int and type(other) is int else None
 
 
 # -- jobs ---------------------------------------------------------------------------------------------
@@ -221,7 +223,9 @@ def decode_thumbnail(data: bytes) -> Image:
     try:
         opened = pil.open(BytesIO(data), formats=("PNG",))
         if opened.width * opened.height > MOST_PIXELS:
-            raise BadFile(f"the thumbnail claims {opened.width} x {opened.height} pixels; expected at most 256 a side")
+            raise BadFile(
+                f"the thumbnail claims {opened.width} x {opened.height} pixels; expected at most 256 a side"
+            )
         return opened.convert("RGB")
     except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
         raise BadFile(f"the thumbnail in this session is damaged: {error}") from error
@@ -243,22 +247,35 @@ def overlay_of(kind: str, site: str, values: Sequence[float | None]) -> Overlay 
 def head_text(sight: Sight, name: str, place: str) -> Content:
     """What is in view: the picture, its grid, and which look of the session it is."""
     width, height = sight.size
-    facts = [f"{width}×{height} pixels", f"{sight.rows}×{sight.cols} patches", f"{len(sight.sites)} sites", place]
+    facts = [
+        f"{width}×{height} pixels",
+        f"{sight.rows}×{sight.cols} patches",
+        f"{len(sight.sites)} sites",
+        place,
+    ]
     if sight.number:
         facts.insert(0, f"image{sight.number}")
-    return Content.assemble((name or "picture", "bold $accent"), "".join(f" · {fact}" for fact in facts if fact))
+    return Content.assemble(
+        (name or "picture", "bold $accent"), "".join(f" · {fact}" for fact in facts if fact)
+    )
 
 
 def patch_text(sight: Sight, patch: int, values: Sequence[float | None]) -> str:
     """Where a patch lies: in the picture, in pixels, among the tokens; and its norm's rank."""
     row, col = divmod(patch, sight.cols)
     x0, y0, x1, y1 = sight.pixels(patch)
-    parts = [f"patch {patch}, row {row}, column {col}", f"pixels {x0},{y0} to {x1},{y1}", f"token {sight.start + patch}"]
+    parts = [
+        f"patch {patch}, row {row}, column {col}",
+        f"pixels {x0},{y0} to {x1},{y1}",
+        f"token {sight.start + patch}",
+    ]
     norm = values[patch] if patch < len(values) else None
     there = [value for value in values if value is not None]
     if norm is not None:
         rank = 1 + sum(value > norm for value in there)
-        parts.append(f"norm {short(norm, 6)}, {ordinal(rank)} of {len(there)}, median {short(median(there), 6)}")
+        parts.append(
+            f"norm {short(norm, 6)}, {ordinal(rank)} of {len(there)}, median {short(median(there), 6)}"
+        )
     return " · ".join(parts)
 
 
@@ -277,7 +294,9 @@ def norms_plot(norms: Mapping[str, float], all_patches: Sequence[Depth], at: str
     where = dict(zip(sites, x, strict=True))
     here = tuple((where[site], value) for site, value in norms.items() if site in where)
     series = [Series("this patch", here)] if here else []
-    series += [Series("median", tuple((where[one.site], one.median) for one in all_patches))] if all_patches else []
+    series += (
+        [Series("median", tuple((where[one.site], one.median) for one in all_patches))] if all_patches else []
+    )
     if all_patches:
         ends = [(where[one.site], end) for one in all_patches for end in (one.lowest, one.highest)]
         series.append(Series("lowest, highest", tuple(ends), "·", "$lab-dim", joined=False))
@@ -331,7 +350,8 @@ def neighbours_text(found: Mapping[str, Sequence[Hit]], site: str | None, width:
     if here:
         lines += [_hit(hit, width) for hit in here]
     else:
-        lines.append(Content.styled(f"none at {site}: neighbours are searched where states are as wide as words'", "$lab-dim"))
+        why = f"none at {site}: the index holds the decoder's states, which are of another width"
+        lines.append(Content.styled(why, "$lab-dim"))
     lines += [Content(""), Content.styled("the nearest at each site", "$lab-dim")]
     room = max(len(name) for name in found)
     for name, hits in found.items():
@@ -367,7 +387,9 @@ def answer_text(row: RowView | None, waiting: str) -> Content:
     if row is None:
         return Content.styled(waiting, "$lab-dim")
     more = "" if row.finished is not None else "▌"
-    return Content.assemble(row.text or "", more) if row.text or more else Content.styled("(empty)", "$lab-dim")
+    return (
+        Content.assemble(row.text or "", more) if row.text or more else Content.styled("(empty)", "$lab-dim")
+    )
 
 
 def tabbed_patches(sight: Sight, site: str, columns: Mapping[str, Sequence[float | None]]) -> str:

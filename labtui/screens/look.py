@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from labtui_sessions.state import SessionState
 
 EMPTY = "no picture yet: o reads one from a file, and then the arrows walk over its patches"
+WAITING = "on their way"
 NO_KERNEL = "no kernel is attached: 1 goes Home, where a Qwen-VL is started (toy-qwen2-vl is bundled)"
 TEXT_MODEL = "this model reads text only: Home (1) starts one that sees, such as the bundled toy-qwen2-vl"
 
@@ -65,6 +66,7 @@ class Look(LookActions):
         self._images: dict[str, Image | None] = {}
         self._seen: str = ""
         self._source: Source | None = None
+        self._texts: dict[str, object] = {}
 
     def body(self) -> ComposeResult:
         yield Static("", id="look-head", markup=False)
@@ -98,7 +100,10 @@ class Look(LookActions):
                     id="norms",
                     classes="part",
                 )
-                with Panel(title="Answers", key="x", id="answers", classes="part"), Horizontal(id="look-arms"):
+                with (
+                    Panel(title="Answers", key="x", id="answers", classes="part"),
+                    Horizontal(id="look-arms"),
+                ):
                     for arm in ("plain", "steered"):
                         with Reader(id=f"look-{arm}", classes="arm"):
                             yield Static("", id=f"look-{arm}-text", markup=False)
@@ -140,10 +145,10 @@ class Look(LookActions):
             line.value = line.value or question_of(self.job.spec)
 
     def _project_head(self, source: Source | None, state: SessionState | None) -> None:
-        head, line = self.query_one("#look-head", Static), self.query_one("#look-progress", Static)
+        line = self.query_one("#look-progress", Static)
         line.display = False
         if source is None or state is None:
-            head.update(Content.styled(NO_KERNEL, "$warning"))
+            self._put("look-head", Content.styled(NO_KERNEL, "$warning"))
             return
         if self.job is None:
             shape = shape_of(state)
@@ -154,16 +159,18 @@ class Look(LookActions):
                 text = TEXT_MODEL
             elif not loading and not self.app.live:
                 text = "no picture was read in this session up to here"
-            head.update(Content.styled(text, "$warning" if blind else "$lab-dim"))
+            self._put("look-head", Content.styled(text, "$warning" if blind else "$lab-dim"))
             return
         image = state.images.get(self.sight.digest) if self.sight is not None else None
         place = f"{self.job.job}, {self.number} of {self.count}" if self.count > 1 else self.job.job
         if self.sight is None:
-            head.update(Content.assemble(("a picture", "bold $accent"), f" · {place}"))
+            self._put("look-head", Content.assemble(("a picture", "bold $accent"), f" · {place}"))
         else:
-            head.update(head_text(self.sight, image.name if image is not None else "", place))
-        line.update(self._progress(self.job))
-        line.display = self.job.status != "done" or bool((self.job.result or {}).get("notes")) or not _clean(self.job)
+            self._put("look-head", head_text(self.sight, image.name if image is not None else "", place))
+        self._put("look-progress", self._progress(self.job))
+        line.display = (
+            self.job.status != "done" or bool((self.job.result or {}).get("notes")) or not _clean(self.job)
+        )
 
     def _progress(self, job: JobView) -> Content:
         """How far the look is, or how it ended."""
@@ -185,6 +192,14 @@ class Look(LookActions):
         if not _clean(job):
             parts.append((f"  ! audit: {(job.audit or {}).get('detail', 'not clean')}", "bold $error"))
         return Content.assemble(*parts)
+
+    def _put(self, id: str, content: Content | str) -> None:
+        """A text in its place; nothing is painted where it is the same."""
+        content = Content(content) if isinstance(content, str) else content
+        now = (content.plain, tuple(content.spans))
+        if self._texts.get(id) != now:
+            self._texts[id] = now
+            self.query_one(f"#{id}", Static).update(content)
 
     # -- the picture ----------------------------------------------------------------------------------
 
@@ -246,7 +261,11 @@ class Look(LookActions):
         return None
 
     def _overlay(self, sight: Sight) -> Overlay | None:
-        return overlay_of(self.overlay, self.site or "", self.values(self.overlay)) if self.overlay != "none" else None
+        return (
+            overlay_of(self.overlay, self.site or "", self.values(self.overlay))
+            if self.overlay != "none"
+            else None
+        )
 
     def values(self, kind: str) -> tuple[float | None, ...]:
         """A number for each patch at the site in view; all None until it is here."""
@@ -255,7 +274,9 @@ class Look(LookActions):
             return ()
         if kind == "effect":
             found = self.effect[1] if self.effect is not None else None
-            return looks.by_patch(self._rows(found.of("effect"), self._at) if found else (), "change", sight.patches)
+            return looks.by_patch(
+                self._rows(found.of("effect"), self._at) if found else (), "change", sight.patches
+            )
         if kind == "similarity":
             return looks.similar_to(self._rows(sight.of("similar"), self._at), patch, sight.patches)
         table, column = ("attention", "weight") if kind == "attention" else ("patches", "norm")
@@ -277,15 +298,14 @@ class Look(LookActions):
 
     def _project_patch(self) -> None:
         sight, patch = self.sight, self.picture.patch
-        where = self.query_one("#look-patch", Static)
         if sight is None or patch is None or patch >= sight.patches:
-            where.update("")
+            self._put("look-patch", "")
             self._project_neighbours(None, 0)
             self._project_readings(None, 0)
             self.query_one("#look-norms", Chart).show(None)
             self.query_one("#norms", Panel).note("")
             return
-        where.update(patch_text(sight, patch, self.values("norm")))
+        self._put("look-patch", patch_text(sight, patch, self.values("norm")))
         self._project_neighbours(sight, patch)
         self._project_readings(sight, patch)
         every = looks.depths(self._rows(sight.of("depth")))
@@ -294,35 +314,46 @@ class Look(LookActions):
         self.query_one("#norms", Panel).note(alike_text(every, self.site), self.site or "")
 
     def _project_neighbours(self, sight: Sight | None, patch: int) -> None:
-        panel, text = self.query_one("#neighbours", Panel), self.query_one("#look-neighbours", Static)
+        panel = self.query_one("#neighbours", Panel)
         if sight is None:
-            text.update(Content.styled("words in captions that this patch is near to", "$lab-dim"))
+            self._put(
+                "look-neighbours", Content.styled("words in captions that this patch is near to", "$lab-dim")
+            )
             panel.note("")
             return
-        found = looks.neighbours(self._rows(sight.of("neighbours"), f"patch={patch}"), self.how)
+        rows = self._rows(sight.of("neighbours"), f"patch={patch}")
+        found = looks.neighbours(rows, self.how)
         if not sight.index:
             why = "no index was given: o reads the picture again with one (labtui run index --set name=captions)"
-            text.update(Content.styled(why, "$lab-dim"))
+            self._put("look-neighbours", Content.styled(why, "$lab-dim"))
             panel.note("none")
             return
         width = max(24, panel.size.width - 2)
-        waiting = "on their way" if self.job is not None and self.job.live else "none were found"
-        text.update(neighbours_text(found, self.site, width) if found else Content.styled(waiting, "$lab-dim"))
+        waiting = (
+            WAITING if rows is NOTHING or (self.job is not None and self.job.live) else "none were found"
+        )
+        self._put(
+            "look-neighbours",
+            neighbours_text(found, self.site, width) if found else Content.styled(waiting, "$lab-dim"),
+        )
         panel.note(f"{self.how} cosine · index {sight.index}", self.site or "")
 
     def _project_readings(self, sight: Sight | None, patch: int) -> None:
-        panel, text = self.query_one("#readings", Panel), self.query_one("#look-readings", Static)
+        panel = self.query_one("#readings", Panel)
         if sight is None:
-            text.update(Content.styled("nearest words, without any context", "$lab-dim"))
+            self._put("look-readings", Content.styled("nearest words, without any context", "$lab-dim"))
             panel.note("")
             return
         rows = self._rows(sight.of("readings"), f"{self._at} patch={patch}")
         found = looks.readings(rows, patch)
         if found:
-            text.update(readings_text(found, max(24, panel.size.width - 2)))
+            self._put("look-readings", readings_text(found, max(24, panel.size.width - 2)))
         else:
-            why = "words are read in the decoder, and after the merger: comma and full stop change the site"
-            text.update(Content.styled(why if self.job is not None and not self.job.live else "on their way", "$lab-dim"))
+            live = self.job is not None and self.job.live
+            in_tower = (self.site or "").startswith("vision.") and self.site != "vision.merged"
+            why = "words are read in the decoder and after the merger: , and . change the site"
+            said = why if in_tower else WAITING if live or rows is NOTHING else "not read here"
+            self._put("look-readings", Content.styled(said, "$lab-dim"))
         panel.note("", self.site or "")
 
     # -- question, edits, answers ---------------------------------------------------------------------
@@ -332,29 +363,36 @@ class Look(LookActions):
         digest = self.sight.digest if self.sight is not None else ""
         job = asked_of(state, digest) if state is not None and digest else None
         plain, steered = arms(state, job.job) if state is not None and job is not None else ([], [])
-        waiting = "i writes a question, r asks it" if job is None else "no answer yet" if job.live else "not asked"
+        waiting = (
+            "i writes a question, r asks it" if job is None else "no answer yet" if job.live else "not asked"
+        )
         failed = job.error if job is not None and job.error else ""
-        self.query_one("#look-plain-text", Static).update(
-            Content.assemble(("plain\n", "$lab-dim"), answer_text(plain[0] if plain else None, failed or waiting))
+        self._put(
+            "look-plain-text",
+            Content.assemble(
+                ("plain\n", "$lab-dim"), answer_text(plain[0] if plain else None, failed or waiting)
+            ),
         )
         edits = str(job.spec.get("edits") or "") if job is not None else ""
         other = "no edit: e writes one, v marks where" if not edits else failed or waiting
-        self.query_one("#look-steered-text", Static).update(
+        self._put(
+            "look-steered-text",
             Content.assemble(
-                (f"steered {edits}".rstrip() + "\n", "$lab-dim"), answer_text(steered[0] if steered else None, other)
-            )
+                (f"steered {edits}".rstrip() + "\n", "$lab-dim"),
+                answer_text(steered[0] if steered else None, other),
+            ),
         )
         panel.note(question_of(job.spec) if job is not None else "")
 
     def _project_edits(self) -> None:
-        problem, text = self.query_one("#look-problem", Static), ""
+        text = ""
         source = self.app.source
         try:
             parse_edits(self.edits, shape_of(source.state) if source is not None else None)
         except UsageError as error:
             text = str(error)
-        problem.update(text)
-        problem.display = bool(text)
+        self._put("look-problem", text)
+        self.query_one("#look-problem", Static).display = bool(text)
         rect = self.picture.marked
         self.query_one("#edits", Panel).note(f"only in {rect_text(rect)}" if rect is not None else "")
 
@@ -412,4 +450,9 @@ def blank(sight: Sight) -> Scene:
     """A grey picture in place of one that is not there, so that its patches can still be walked over."""
     from PIL import Image as pil
 
-    return Scene(f"blank:{sight.digest}", pil.new("RGB", (sight.cols, sight.rows), (90, 90, 90)), sight.rows, sight.cols)
+    return Scene(
+        f"blank:{sight.digest}",
+        pil.new("RGB", (sight.cols, sight.rows), (90, 90, 90)),
+        sight.rows,
+        sight.cols,
+    )

@@ -70,7 +70,9 @@ def kind_of(columns: Iterable[str]) -> Kind | None:
 
 def pack(cosines: Sequence[float]) -> str:
     """Cosines in a byte each (to 1/127), as text that a table can hold."""
-    return base64.b64encode(array("b", [max(-127, min(127, round(127 * one))) for one in cosines]).tobytes()).decode()
+    return base64.b64encode(
+        array("b", [max(-127, min(127, round(127 * one))) for one in cosines]).tobytes()
+    ).decode()
 
 
 def unpack(text: Any) -> tuple[float, ...]:
@@ -165,7 +167,7 @@ def _hit(one: Any) -> Hit | None:
 def head_of(table: Table) -> str:
     """A line that says what a look's table is."""
     kind = kind_of(table.columns)
-    patches = len({value for value in table.columns["patch"].values}) if "patch" in table.columns else 0
+    patches = len(set(table.columns["patch"].values)) if "patch" in table.columns else 0
     said = {
         "patches": "norm of each patch",
         "depth": "all patches, site by site",
@@ -183,11 +185,7 @@ def as_rows(table: Table) -> list[dict[str, Any]]:
     kind = kind_of(table.columns)
     rows = [table.row(index) for index in range(table.rows)]
     if kind == "depth":
-        return [
-            {"site": one.site, "norm": round(one.median, 2), "lowest": round(one.lowest, 2), "highest": round(one.highest, 2),
-             "alike": None if one.alike is None else round(one.alike, 3)}
-            for one in depths(rows)
-        ]  # fmt: skip
+        return [_depth_row(one) for one in depths(rows)]
     if kind == "effect":
         return [_largest(site, "change", of) for site, of in _sites(rows).items()]
     if kind == "readings":
@@ -195,6 +193,12 @@ def as_rows(table: Table) -> list[dict[str, Any]]:
     if kind == "neighbours":
         return [line for site, of in _sites(rows).items() for line in _nearest(site, of)]
     return []
+
+
+def _depth_row(one: Depth) -> dict[str, Any]:
+    norms = {"norm": one.median, "lowest": one.lowest, "highest": one.highest}
+    rounded = {name: round(value, 2) for name, value in norms.items()}
+    return {"site": one.site, **rounded, "alike": None if one.alike is None else round(one.alike, 3)}
 
 
 def _sites(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
@@ -210,7 +214,12 @@ def _largest(site: str, column: str, rows: Sequence[Mapping[str, Any]]) -> dict[
         return {"site": site}
     most = max(values, key=lambda one: one[0])
     mean = sum(value for value, _ in values) / len(values)
-    return {"site": site, f"mean {column}": round(mean, 3), f"largest {column}": round(most[0], 3), "at patch": most[1]}
+    return {
+        "site": site,
+        f"mean {column}": round(mean, 3),
+        f"largest {column}": round(most[0], 3),
+        "at patch": most[1],
+    }
 
 
 def _first(site: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from labtui.projection import Kernel, KernelCard, Link, SessionCard, Source, Start
 from labtui_artifacts import files
-from labtui_artifacts.errors import LabError, Unreachable, UsageError
+from labtui_artifacts.errors import LabError, Unreachable
 from labtui_artifacts.kinds.direction import build
 from labtui_kernels.lang.edits import parse_edits
 from labtui_sessions.events import Event
@@ -205,12 +205,6 @@ class FakeKernel:
         if found is None:
             raise LabError(f"no row {key}")
         return found
-
-    async def thumbnail(self, digest: str) -> bytes:
-        for event in self.events:
-            if event.kind == "image.added" and event.data.get("digest") == digest:
-                return event.data["thumbnail"]
-        raise UsageError(f"this session has no picture {digest}")
 
     # -- stories --------------------------------------------------------------------------------------
 

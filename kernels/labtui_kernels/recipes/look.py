@@ -25,7 +25,7 @@ from ..lang.positions import Where
 from ..lang.sites import Site
 from ..models import memory
 from ..neighbours.search import Hit, IndexSearch, require_model
-from ..neighbours.static import READINGS, Vocabulary, nearest
+from ..neighbours.static import READINGS, Found, Reading, Vocabulary, nearest
 from ..specs import Look, as_messages
 from ..specs.look import count_look, in_decoder, reading_sites, sites_of
 from .context import JobContext, Steps
@@ -62,7 +62,9 @@ class LookRecipe:
         spec, shape = self.spec, ctx.loaded.info.shape
         counts = count_look(spec, shape)
         prompt = self._prompt(ctx)
-        check_places(parse_edits(spec.edits, shape) if spec.edits else (), prompt)
+        terms = parse_edits(spec.edits, shape) if spec.edits else ()
+        check_places(terms, prompt)
+        new_resolver(ctx, spec.force).missing(terms)  # names a direction that is not there
         pixels, span = prompt.pixels[spec.number], prompt.images[spec.number]
         self._check_size(ctx, pixels.tokens)
         if "neighbours" in spec.parts:
@@ -117,7 +119,9 @@ class LookRecipe:
         found = rendered(ctx, chat, spec.thinking, area=(spec.min_pixels, spec.max_pixels))
         if spec.number >= len(found.images):
             has = f"{len(found.images)} pictures, counted from 0" if found.images else "no picture"
-            raise spec.refuse("number" if found.images else "prompt", f"the prompt has {has}; expected one to look at")
+            raise spec.refuse(
+                "number" if found.images else "prompt", f"the prompt has {has}; expected one to look at"
+            )
         return found
 
     def _check_size(self, ctx: JobContext, patches: int) -> None:
@@ -149,13 +153,17 @@ class LookRecipe:
         where = Where("image", number=self.spec.number)
         edits = resolved.edits if resolved is not None else ()
         found: States = {}
-        for _, readings in ctx.engine.capture_parts([prompt], sites, pooling="none", where=where, edits=edits):
+        for _, readings in ctx.engine.capture_parts(
+            [prompt], sites, pooling="none", where=where, edits=edits
+        ):
             found.update(readings)
             yield
         merge = ctx.loaded.info.shape.merge
         for site, values in found.items():
             if not bool(torch.isfinite(values).all()):
-                raise UsageError(f"the model gives NaN or infinity at {site.short}; load it with another --dtype")
+                raise UsageError(
+                    f"the model gives NaN or infinity at {site.short}; load it with another --dtype"
+                )
             if site.tower == "vision" and site.point != "merged":
                 found[site] = values.reshape(-1, merge * merge, values.shape[1]).mean(1)
         return {site: found[site] for site in sites}
@@ -167,12 +175,17 @@ class LookRecipe:
         most = MOST_SIMILAR // max(1, patches * patches * 4 // 3)
         kept = spaced(len(states), most) if most else []
         if len(kept) < len(states):
-            self._notes.append(f"cosines between patches are kept at {len(kept)} of {len(states)} sites: there are many")
+            self._notes.append(
+                f"cosines between patches are kept at {len(kept)} of {len(states)} sites: there are many"
+            )
         for number, (site, values) in enumerate(states.items()):
             if number not in kept:
                 continue
             cosines = _cosines(values).tolist()
-            rows = [{"site": site.short, "patch": patch, "cosines": pack(line)} for patch, line in enumerate(cosines)]
+            rows = [
+                {"site": site.short, "patch": patch, "cosines": pack(line)}
+                for patch, line in enumerate(cosines)
+            ]
             self._commit(ctx, "similar", site, rows)
             yield
 
@@ -184,20 +197,21 @@ class LookRecipe:
         vocabulary = Vocabulary(ctx.engine, ctx.loaded.tokenizer)
         stacked = torch.cat(list(states.values()))
         normed = [site.point == "norm" for site, values in states.items() for _ in range(len(values))]
-        steps, tables = vocabulary.steps() * len(READINGS), {}
+        steps = vocabulary.steps() * len(READINGS)
+        tables: dict[Reading, Found] = {}
         for turn, reading in enumerate(READINGS):
-            found = None
-            for done, found in enumerate(nearest(vocabulary, stacked, reading, self.spec.top, normed=normed), 1):
-                ctx.progress(turn * vocabulary.steps() + done, steps, f"pieces of the vocabulary, {reading}")
+            parts = nearest(vocabulary, stacked, reading, self.spec.top, normed=normed)
+            for done, found in enumerate(parts, turn * vocabulary.steps() + 1):
+                ctx.progress(done, steps, f"pieces of the vocabulary, {reading}")
+                tables[reading] = found
                 yield
-            if found is not None:
-                tables[reading] = found.hits(reading)
+        found_by = {reading: found.hits(reading) for reading, found in tables.items()}
         words: dict[int, str] = {}
         first = 0
         for site, values in states.items():
             rows = []
             for patch in range(len(values)):
-                for reading, hits in tables.items():
+                for reading, hits in found_by.items():
                     ids, scores = hits.numbers[first + patch].tolist(), hits.scores[first + patch].tolist()
                     there = [(one, score) for one, score in zip(ids, scores, strict=True) if one >= 0]
                     for one, _ in there:
@@ -231,7 +245,7 @@ class LookRecipe:
                 yield
             hits = best.hits()
             found[how] = [
-                [_neighbour(search, known, int(number), float(score)) for number, score in zip(*line, strict=True) if number >= 0]
+                [_neighbour(search, known, *pair) for pair in zip(*line, strict=True) if pair[0] >= 0]
                 for line in zip(hits.numbers.tolist(), hits.scores.tolist(), strict=True)
             ]
         first = 0
@@ -291,7 +305,14 @@ def _effect(site: Site, plain: torch.Tensor, moved: torch.Tensor, cols: int) -> 
     change = (moved.double() - plain.double()).norm(dim=1)
     share = change / plain.double().norm(dim=1).clamp_min(1e-30)
     return [
-        {"site": site.short, "patch": patch, "row": patch // cols, "col": patch % cols, "change": one, "share": part}
+        {
+            "site": site.short,
+            "patch": patch,
+            "row": patch // cols,
+            "col": patch % cols,
+            "change": one,
+            "share": part,
+        }
         for patch, (one, part) in enumerate(zip(change.tolist(), share.tolist(), strict=True))
     ]
 
@@ -315,5 +336,3 @@ def _around(caption: str, start: int, stop: int) -> tuple[str, int, int]:
 def make(spec: Look) -> LookRecipe:
     """The recipe of a checked spec."""
     return LookRecipe(spec)
-
-

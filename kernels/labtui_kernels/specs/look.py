@@ -51,7 +51,8 @@ class Look(Spec, frozen=True, kw_only=True, tag="look"):
         if not pictures and isinstance(self.prompt, str) and "@" not in self.prompt:
             raise self.refuse("prompt", 'it has no picture; expected one, as in "@photo.png What is this?"')
         if pictures and self.number >= pictures:
-            raise self.refuse("number", f"{self.number}: the prompt has {pictures} picture{'s' * (pictures > 1)}, counted from 0")
+            has = f"{pictures} picture{'s' * (pictures > 1)}"
+            raise self.refuse("number", f"{self.number}: the prompt has {has}, counted from 0")
         check_sites(self.sites)
         if self.readings not in ("", "none"):
             check_sites(self.readings)
@@ -62,7 +63,9 @@ class Look(Spec, frozen=True, kw_only=True, tag="look"):
         if len(set(self.read)) != len(self.read):
             raise self.refuse("read", "a part is named twice")
         if "effect" in self.read and not self.edits:
-            raise self.refuse("edits", "none, and the effect of an edit is to be read; expected one, such as 8%*terse@llm.3@image0")
+            raise self.refuse(
+                "edits", "none, and the effect of one is to be read; expected 8%*terse@llm.3@image0 or such"
+            )
         if "neighbours" in self.read and not self.index:
             raise self.refuse("index", "none, and neighbours are to be read; expected the name of an index")
 
@@ -83,7 +86,11 @@ def reading_sites(spec: Look, shape: ModelShape) -> list[Site]:
     wanted = sorted({site for group in parse_sites(spec.readings, shape) for site in group})
     for site in wanted:
         if site not in wide:
-            why = "is not among the sites that are read" if site not in sites else "lies in the tower, where no word is read"
+            why = (
+                "is not among the sites that are read"
+                if site not in sites
+                else "lies in the tower, where no word is read"
+            )
             raise spec.refuse("readings", f"{site.short} {why}")
     return wanted
 
@@ -96,7 +103,9 @@ def in_decoder(site: Site) -> bool:
 def count_look(spec: Look, shape: ModelShape) -> dict[str, Any]:
     """How much a look is: its sites, and the cells that it commits."""
     if not shape.vision_blocks:
-        raise UsageError(f"spec look: prompt: {shape.family or 'this model'} reads no pictures; expected a Qwen-VL model")
+        raise UsageError(
+            f"spec look: prompt: {shape.family or 'this model'} reads no pictures; expected a Qwen-VL model"
+        )
     sites, read = sites_of(spec, shape), len(reading_sites(spec, shape))
     parts = set(spec.parts)
     words = sum(in_decoder(site) for site in sites)
