@@ -15,7 +15,7 @@ from textual.binding import Binding, BindingType
 
 from labtui_artifacts.errors import UsageError
 
-SCREENS = ("home", "steer", "sweep", "shelf", "sessions", "diagnose", "claims")
+SCREENS = ("home", "steer", "sweep", "shelf", "sessions", "diagnose", "claims", "look")
 """Screens in the order of their number keys."""
 
 SCOPE_TITLES = {
@@ -27,9 +27,11 @@ SCOPE_TITLES = {
     "sessions": "Sessions",
     "diagnose": "Diagnose",
     "claims": "Claims",
+    "look": "Look",
     "replay": "Replay",
     "list": "In lists, trees and tables",
     "heatmap": "In a map",
+    "picture": "In a picture",
     "sweeps": "In the list of sweeps",
     "reader": "In a text",
     "prompt": "While writing a prompt",
@@ -116,6 +118,8 @@ ACTIONS: tuple[Action, ...] = (
     _a("app.diagnose", "Diagnose", "6 alt+6", "show_screen('diagnose')",
        "how the poles of a direction lie at every site"),
     _a("app.claims", "Claims", "7 alt+7", "show_screen('claims')", "what is claimed, and what decides it"),
+    _a("app.look", "Look", "8 alt+8", "show_screen('look')",
+       "what each patch of a picture means inside the model"),
     _a("app.help", "Help", "question_mark f1", "help", "what every key does here",
        foot=98, anywhere=True),
     _a("app.palette", "Commands", "ctrl+p colon", "command_palette", "find any command by name", foot=97,
@@ -290,6 +294,33 @@ ACTIONS: tuple[Action, ...] = (
     _a("claims.evidence", "Evidence", "v", "focus_panel('evidence')",
        "what every session says, cell by cell", foot=5),
     _a("claims.remove", "Remove", "delete X", "remove", "asks first", foot=6),
+    # look
+    _a("look.open", "Picture", "o", "open", "a file, and what is read of it", foot=2, live=True),
+    _a("look.run", "Ask", "ctrl+r r", "run", "plain and steered answers, and what the edit does to each patch",
+       foot=1, live=True, anywhere=True),
+    _a("look.question", "Question", "i", "focus_panel('question')", "what the model is asked about the picture",
+       foot=3),
+    _a("look.edits", "Edits", "e", "focus_panel('edits')", "8%*terse@llm.3@image0[0:2,1:3]", foot=6),
+    _a("look.picture", "The picture", "m", "focus_panel('picture')", "go from patch to patch", foot=4),
+    _a("look.mark", "Mark", "v", "mark",
+       "a rectangle from here: arrows, then enter; edits then act only there; again lets it go", foot=5),
+    _a("look.overlay", "Overlay", "c", "cycle_overlay",
+       "norm, similarity to this patch, effect of the edit, attention, none", foot=7),
+    _a("look.back", "Site before", "comma", "turn_site(-1)", "one site towards the pixels", foot=8),
+    _a("look.next", "Next site", "full_stop", "turn_site(1)", "one site on", foot=9),
+    _a("look.neighbours", "Neighbours", "t", "focus_panel('neighbours')",
+       "words in captions whose states lie nearest, whatever their layer", foot=10),
+    _a("look.norms", "Norms", "u", "focus_panel('norms')", "of this patch over the depth, and all patches' median",
+       foot=11),
+    _a("look.readings", "Readings", "s", "focus_panel('readings')",
+       "nearest word embeddings and unembedding rows, and the logit lens", foot=12),
+    _a("look.answers", "Answers", "x", "focus_panel('answers')", "plain and steered, side by side", foot=13),
+    _a("look.centred", "Raw or centred", "w", "centred", "similarities as they are, or less each layer's mean",
+       foot=14),
+    _a("look.zoom", "Zoom", "z", "zoom", "the whole picture, or patches large enough to see each", foot=15),
+    _a("look.other", "Another", "d", "cycle_job", "the picture before this one in the session", foot=16),
+    _a("look.export", "Export", "E", "export", "a table as CSV, JSON or Parquet", foot=17),
+    _a("look.stop", "Cancel", "b", "stop", "cancel the job", foot=18, live=True),
     # replay
     _a("replay.play", "Play or pause", "space", "replay_play", "at the speed shown", foot=1),
     _a("replay.back", "Back", "left_square_bracket", "replay_step(-1)", "one event back", foot=2),
@@ -328,6 +359,19 @@ ACTIONS: tuple[Action, ...] = (
     _a("heatmap.last", "Last column", "end", "side(1)", "", palette=False),
     _a("heatmap.page_down", "Page down", "ctrl+d pagedown", "page(1)", "", palette=False),
     _a("heatmap.page_up", "Page up", "ctrl+u pageup", "page(-1)", "", palette=False),
+    # pictures
+    _a("picture.pick", "Read", "enter", "pick", "what is known of the patch; while marking, take the rectangle",
+       foot=1, palette=False),
+    _a("picture.left", "Left", "h left", "move(0, -1)", "", palette=False),
+    _a("picture.down", "Down", "j down", "move(1, 0)", "", palette=False),
+    _a("picture.up", "Up", "k up", "move(-1, 0)", "", palette=False),
+    _a("picture.right", "Right", "l right", "move(0, 1)", "", palette=False),
+    _a("picture.top", "First row", "g", "edge(-1)", "", palette=False),
+    _a("picture.bottom", "Last row", "G", "edge(1)", "", palette=False),
+    _a("picture.first", "First column", "home", "side(-1)", "", palette=False),
+    _a("picture.last", "Last column", "end", "side(1)", "", palette=False),
+    _a("picture.page_down", "Half the picture down", "ctrl+d pagedown", "page(1)", "", palette=False),
+    _a("picture.page_up", "Half the picture up", "ctrl+u pageup", "page(-1)", "", palette=False),
     # the list of sweeps
     _a("sweeps.show", "Show", "enter", "select_cursor", "the sweep under the cursor", foot=1, palette=False),
     _a("sweeps.over", "Overlay", "space", "lay", "lay it over the chart; again takes it off", foot=2,

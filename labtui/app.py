@@ -28,6 +28,7 @@ from labtui.screens.base import BaseScreen
 from labtui.screens.claims import Claims
 from labtui.screens.diagnose import Diagnose
 from labtui.screens.home import Home
+from labtui.screens.look import Look
 from labtui.screens.sessions import Sessions
 from labtui.screens.shelf import Shelf
 from labtui.screens.steer import Steer
@@ -64,6 +65,7 @@ class LabApp(AppActions, TypeAhead, App[None]):
         "sessions": Sessions,
         "claims": Claims,
         "diagnose": Diagnose,
+        "look": Look,
     }
     DEFAULT_MODE = "home"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -284,7 +286,7 @@ class LabApp(AppActions, TypeAhead, App[None]):
 
     def show_screen_of(self, job: JobView) -> None:
         """Go to the screen that shows a job."""
-        screen = "sweep" if job.kind in GRIDS else "diagnose" if job.kind == "diagnose" else "steer"
+        screen = "sweep" if job.kind in GRIDS else job.kind if job.kind in ("diagnose", "look") else "steer"
         self.action_show_screen(screen)
 
     def want_detail(self, name: str) -> None:

@@ -39,9 +39,12 @@ class Player:
 
     @property
     def first_screen(self) -> str:
-        """The screen that shows most of the session: Steer, or Sweep or Diagnose where nothing else was run."""
+        """The screen that shows most of the session: Look where a picture was read, else Steer, or Sweep or Diagnose
+        where nothing else was run."""
         state = Replay(self._replay.log).seek(self.last)
         kinds = {job.kind for job in state.jobs.values()}
+        if "look" in kinds:
+            return "look"
         if kinds & {"generate", "patch"} or not kinds & {*GRIDS, "diagnose"}:
             return "steer"
         return "sweep" if kinds & set(GRIDS) else "diagnose"

@@ -31,6 +31,10 @@ HEAVY, LIGHT, DOUBLE = "┏━┓┃┗┛[]", "┌─┐│└┘[]", "╔═�
 lines, and the ends of one of a single line."""
 
 
+_NUMBER = 3
+"""Cells from which on a patch shows its number; smaller ones show how far it is from the lowest to the highest."""
+
+
 @dataclass(frozen=True)
 class Overlay:
     """A number for each merged patch, raster; None where there is none. The colours run from ``low`` to ``high``."""
@@ -39,15 +43,29 @@ class Overlay:
     values: tuple[float | None, ...]
     low: float = 0.0
     high: float = 1.0
+    places: int | None = None
+    """Digits after the point; None: as many as there is room for."""
 
     @property
     def legend(self) -> str:
         """What the digits of small patches stand for."""
-        return f"{self.title}: 0 = {short(self.low, 6)}, 9 = {short(self.high, 6)}"
+        return f"{self.title}, 0 = {self.text(self.low, 6)} 9 = {self.text(self.high, 6)}"
+
+    def text(self, value: float, width: int) -> str:
+        """A value in at most ``width`` cells."""
+        if self.places is None:
+            return short(value, width)
+        text = f"{value:.{self.places}f}"
+        return text if len(text) <= width else short(value, width)
 
 
 def overlay(
-    title: str, values: tuple[float | None, ...], *, low: float | None = None, high: float | None = None
+    title: str,
+    values: tuple[float | None, ...],
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    places: int | None = None,
 ) -> Overlay:
     """An overlay over the span of its values, but for the ends that are given."""
     there = [value for value in values if value is not None]
@@ -56,6 +74,7 @@ def overlay(
         values,
         min(there, default=0.0) if low is None else low,
         max(there, default=1.0) if high is None else high,
+        places,
     )
 
 
@@ -173,6 +192,12 @@ class Picture(Widget, can_focus=True):
         self.refresh()
         return True
 
+    def say(self, empty: str) -> None:
+        """What stands here while there is no picture."""
+        if empty != self._empty:
+            self._empty = empty
+            self.refresh()
+
     def mark(self, rect: Rect | None) -> None:
         """Mark a rectangle, or none."""
         self.marked, self._anchor = rect, None
@@ -198,6 +223,15 @@ class Picture(Widget, can_focus=True):
         """All patches in view, or each of them large enough for a frame."""
         self.whole = not self.whole
         self.refresh()
+
+    @property
+    def legend(self) -> str:
+        """What is laid over the picture, and what its digits stand for where they are no numbers."""
+        shown = self._scene.overlay if self._scene is not None else None
+        if shown is None or not self.grid[0]:
+            return ""
+        x0, y0, x1, y1 = self._layout.cells((0, 1, 0, 1))
+        return shown.title if _inner(x1 - x0, y1 - y0) >= _NUMBER else shown.legend
 
     @property
     def cut(self) -> bool:
@@ -361,6 +395,11 @@ def _into_view(first: int, room: int, start: int, stop: int, size: int) -> int:
     return max(0, min(first, size - room))
 
 
+def _inner(width: int, height: int) -> int:
+    """Cells for a number in a patch, beside the cursor's frame."""
+    return width - (2 if height < 3 else 0)
+
+
 def _area(rect: Rect) -> int:
     return (rect[1] - rect[0]) * (rect[3] - rect[2])
 
@@ -400,9 +439,9 @@ def _digits(shown: Overlay, value: float | None, box: tuple[int, int, int, int],
     x0, y0, x1, y1 = box
     if value is None or line != y0 + (y1 - y0 - 1) // 2 + (y1 - y0 > 2 and (y1 - y0) % 2 == 0):
         return {}
-    inner = x1 - x0 - (2 if y1 - y0 < 3 else 0)
-    if inner >= 3:
-        text = short(value, min(inner, 5))
+    inner = _inner(x1 - x0, y1 - y0)
+    if inner >= _NUMBER:
+        text = shown.text(value, min(inner, 5))
     else:
         span = shown.high - shown.low
         text = f"{min(9, max(0, int(10 * (value - shown.low) / span))) if span > 0 else 5}"

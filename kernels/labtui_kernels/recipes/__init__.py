@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 KINDS = (
     "generate", "direction", "sweep", "rerun", "patch", "compose", "reference", "diagnose", "calibrate", "match",
-    "index", "vision-tokens",
-    "stroop",
+    "index", "vision-tokens", "look", "stroop",
 )  # fmt: skip
 
 

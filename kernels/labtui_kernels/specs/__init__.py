@@ -23,6 +23,7 @@ from .kinds import (
     VisionTokens,
 )
 from .load import inline, load, load_toml, override, read, read_prompts, to_dict
+from .look import Look
 from .write import template, to_command, to_toml
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Direction",
     "Generate",
     "Index",
+    "Look",
     "Match",
     "Message",
     "Patch",

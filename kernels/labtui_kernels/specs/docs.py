@@ -79,6 +79,16 @@ FIELDS: dict[str, dict[str, str]] = {
         "sites": "where",
         "set": "a bundled prompt set",
     },
+    "look": {
+        "number": "which picture of the prompt, from 0",
+        "sites": "where patches are read; in the tower a merged patch is the mean of its four",
+        "readings": "sites of the static readings; empty: all that are read in the decoder; none",
+        "index": "a stored index of captions, to search neighbours in; empty: no neighbours",
+        "edits": 'what each patch is moved by: "8%*terse@llm.3@image0[0:2,1:3]"; empty: not read',
+        "read": "norms, similarity, readings, neighbours, effect, attention; empty: all there can be",
+        "top": "words and neighbours kept of each patch",
+        "table": "what the names of its tables begin with; empty: the job's id",
+    },
     "diagnose": {
         "style": "a bundled axis: terse, formal, socratic, dry; or positive and negative; or direction",
         "positive": "the positive pole: texts or chats",

@@ -34,6 +34,7 @@ from .calibrate import Calibrate, Match
 from .diagnose import Diagnose
 from .fields import Expression, Name, check_name, parse_read
 from .index import Index
+from .look import Look
 from .stroop import Stroop
 from .vision_tokens import VisionTokens
 
@@ -383,6 +384,7 @@ KINDS: dict[str, type[Spec]] = {
     "calibrate": Calibrate,
     "match": Match,
     "index": Index,
+    "look": Look,
     "vision-tokens": VisionTokens,
     "stroop": Stroop,
 }
@@ -398,6 +400,7 @@ __all__ = [
     "Direction",
     "Generate",
     "Index",
+    "Look",
     "Match",
     "Message",
     "Patch",

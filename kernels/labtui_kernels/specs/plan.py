@@ -28,6 +28,7 @@ from .calibrate import Calibrate, Match
 from .diagnose import Diagnose, count_diagnose, pairs_of
 from .index import Index, count_index
 from .kinds import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
+from .look import Look, count_look
 from .stroop import Stroop, count_stroop
 from .vision_tokens import VisionTokens, count_vision_tokens
 
@@ -447,6 +448,8 @@ def count(spec: Spec, shape: ModelShape, styles: Mapping[str, Axis] | None = Non
         return {"rows": 0, "cells": 0, "sites": len(parse_sites(spec.sites, shape)), "prompts": _poles(spec)}
     if isinstance(spec, Diagnose):
         return count_diagnose(spec, shape)
+    if isinstance(spec, Look):
+        return count_look(spec, shape)
     if isinstance(spec, Index):
         return count_index(spec, shape)
     if isinstance(spec, VisionTokens):

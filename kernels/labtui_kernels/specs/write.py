@@ -31,6 +31,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "compose": {"name": "terse-and-casual", "expr": "0.5*terse - 0.2*formal"},
     "reference": {},
     "diagnose": {"style": "terse"},
+    "look": {"prompt": "@photo.png What is this?"},
     "calibrate": {"direction": "terse"},
     "index": {"name": "captions"},
     "vision-tokens": {"images": ["photo.png"], "index": "captions"},
