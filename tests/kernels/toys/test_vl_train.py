@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,7 @@ def test_every_one_word_answer_is_one_token(tokenizer: PreTrainedTokenizerFast) 
 
 def test_the_template_is_that_of_qwen2_vl(tokenizer: PreTrainedTokenizerFast) -> None:
     content = [{"type": "image", "image": "a.png"}, {"type": "image"}, {"type": "text", "text": "Which?"}]
-    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": content}]
+    chat: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": content}]
     one = "<|vision_start|><|image_pad|><|vision_end|>"
     assert tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == (
         f"<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{one}{one}Which?<|im_end|>\n"
@@ -57,7 +58,9 @@ def test_patches_are_those_of_the_image_processor(canvas: tuple[int, int]) -> No
     torch.testing.assert_close(values, wanted["pixel_values"], atol=1e-6, rtol=0)
 
 
-def test_all_pictures_at_once_give_what_the_tower_gives_one_by_one(model: Qwen2VLForConditionalGeneration) -> None:
+def test_all_pictures_at_once_give_what_the_tower_gives_one_by_one(
+    model: Qwen2VLForConditionalGeneration,
+) -> None:
     pictures = [scene.image for scene in scenes.generate(12, 0) if scene.image.size == (112, 84)]
     assert len(pictures) > 1
     values, grid = batches.patchify(pictures)

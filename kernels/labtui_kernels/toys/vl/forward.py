@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,7 +19,7 @@ def see(model: Qwen2VLForConditionalGeneration, pixels: Tensor, grid: tuple[int,
 
     The model's own tower goes through the pictures one by one in its attention; this one takes them at once.
     """
-    tower = model.model.visual
+    tower: Any = model.model.visual
     patches = grid[0] * grid[1]
     n = len(pixels) // patches
     thw = torch.tensor([[1, *grid]] * n)
