@@ -9,7 +9,7 @@ import pytest
 from labtui.cells import Reading, SweepTable, as_table, beside, board_of, digits, key_of, scale_of, zone_text
 from labtui.confirming import confirmation, fresh_prompts
 from labtui.curves import curve_of
-from labtui.sweeps import sweep_jobs
+from labtui.sweeps import confirmations, entries
 from labtui.texts import answers_of, prompts_of
 from labtui_artifacts import library
 from labtui_artifacts.errors import UsageError
@@ -240,8 +240,8 @@ async def test_a_confirmation_is_not_taken_for_the_sweep() -> None:
     made = sweep_stories.kernel("done")
     spec = confirmation(made.state.jobs["s1"], "s1", reading, reading.cells(PLACE)[0])
     sweep_stories.confirm(made, spec)
-    last, again = sweep_jobs(made.state)
-    assert last is not None and again is not None and (last.job, again.job) == ("s1", "s2")
+    again = confirmations(made.state, "s1")
+    assert [entry.table for entry in entries(made)] == ["s1"] and again is not None and again.job == "s2"
     made.emit("job.queued", job="s3", kind="sweep", spec={**sweep_stories.SPEC, "table": "words-confirmed"})
-    last, again = sweep_jobs(made.state)
-    assert last is not None and (last.job, again) == ("s3", None), "that name confirms no table here"
+    listed = [entry.table for entry in entries(made)]
+    assert listed == ["words-confirmed", "s1"], "that name confirms no table here"
