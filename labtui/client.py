@@ -182,6 +182,12 @@ class AsyncLab:
         """The whole row of that key (``job/row``)."""
         return msgspec.convert(await self.request("row.text", session=self.session, key=key), RowText)
 
+    async def result(self, job: str) -> dict[str, Any]:
+        """All that a job said at its end; empty where it has not ended."""
+        return msgspec.convert(
+            await self.request("job.result", session=self.session, job=job), dict[str, Any]
+        )
+
     # ------------------------------------------------------------ asking
 
     async def request(self, method: str, **params: Any) -> Any:

@@ -71,6 +71,9 @@ class Player:
     async def row_text(self, key: str) -> RowText:
         return await self._replay.row_text(key)
 
+    async def result(self, job: str) -> dict[str, Any]:
+        return await self._replay.result(job)
+
     async def detail(self, name: str) -> dict[str, Any]:
         """What an artifact's header said when it was saved, and its reference norms where they are kept."""
         if self._saved is None:

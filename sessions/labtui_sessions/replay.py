@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labtui_artifacts.errors import BadFile
 
 from .events import Event
-from .log import EventLog, each, row_text, tables_of
+from .log import EventLog, each, result_of, row_text, tables_of
 from .source import RowText
 from .state import SessionState, from_snapshot, reduce
 from .tables import Page, Tables, parse_conditions
@@ -125,6 +125,10 @@ class Replay:
     async def row_text(self, key: str) -> RowText:
         """The whole row, as far as it had come at this point."""
         return row_text(self.log, key, until=self.seq)
+
+    async def result(self, job: str) -> dict[str, Any]:
+        """All that a job said at its end; empty where it had not ended at this point."""
+        return result_of(self.log, job, until=self.seq)
 
     def _put(self, event: Event) -> None:
         reduce(self._state, event)

@@ -106,6 +106,8 @@ class LiveSession:
         self.state = SessionState()
         self.tables = Tables()
         self.rows: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self.ends: dict[str, int] = {}
+        """By job, the event that ended it last."""
         self.durable = 0
         self.stalled = ""
         self._backlog: deque[tuple[str, dict[str, Any]]] = deque()
@@ -160,6 +162,8 @@ class LiveSession:
         reduce(self.state, event)
         self.tables.apply(event)
         job, row = event.data.get("job"), event.data.get("row")
+        if event.kind == "job.finished":
+            self.ends[str(job)] = event.seq
         if job is not None and row is not None:
             key = row_key(str(job), str(row))
             first = event.seq if event.kind == "row.started" else self.rows.get(key, (event.seq, 0))[0]
@@ -179,6 +183,11 @@ class LiveSession:
         job, _, row = key.rpartition("/")
         found = self.journal.read(span[0], span[1] - span[0] + 1)
         return [event for event in found if event.data.get("job") == job and event.data.get("row") == row]
+
+    def end_of(self, job: str) -> Event | None:
+        """The event that ended a job last; None where it has not ended."""
+        seq = self.ends.get(job)
+        return next(iter(self.journal.read(seq, 1)), None) if seq is not None else None
 
     def post(self, kind: str, data: dict[str, Any]) -> None:
         """Write an event of the broker's own, or keep it until the journal can be written again."""
