@@ -18,6 +18,7 @@ from labtui.widgets.heatmap import NOTHING, Map, Tile
 from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:
+    from labtui_sessions.phases import Phase
     from labtui_sessions.source import Source
     from labtui_sessions.stats import Cell, Difference, Flips, Point, Sheet, Summary, Zone
     from labtui_sessions.tables import Table
@@ -306,6 +307,17 @@ def digits(value: float) -> str:
 # -- zones -------------------------------------------------------------------------------------------
 
 
+def phase_text(phases: Iterable[Phase], cell: Cell) -> str:
+    """The same as a calibration found it, from the rows that it chose; empty where it says nothing of the cell's line."""
+    from labtui_sessions.phases import in_short
+
+    point = cell.point
+    wanted = (point.direction, point.site, point.where)
+    found = (p for p in phases if (p.get("direction"), p.get("site"), p.get("where")) == wanted)
+    one = next(found, None)
+    return "" if one is None or point.strength < 0 else f"calibrated: {in_short(one)}"
+
+
 def zone_text(reading: Reading, cell: Cell) -> str:
     """Where along the strengths nothing happens, where it works, where text collapses."""
     point = cell.point
@@ -326,6 +338,16 @@ def zone_text(reading: Reading, cell: Cell) -> str:
     parts += [f"collapse from {said(zone.collapse)}"] if zone.collapse is not None else []
     parts += ["not monotone"] if parts and not zone.monotone else []
     return " · ".join(parts)
+
+
+def lens_text(reading: Reading, cell: Cell) -> str:
+    """The lenses of the table at the cell, pooled over its answers; empty where it has none."""
+    names = [name for name in reading.metrics if name.startswith("lens:")]
+    if not names:
+        return ""
+    from labtui_sessions.lenses import at_point, in_short
+
+    return in_short(at_point(reading.sheet, cell.point, names))
 
 
 def written_strength(reading: Reading, cell: Cell) -> str | float:
@@ -355,9 +377,9 @@ def less_text(one: Difference | None, base: str) -> str:
         return f"less {base}: absent, {one.reason if one is not None else 'not read yet'}"
     ends = "" if one.low is None or one.high is None else f" [{one.low:+.3g}, {one.high:+.3g}]"
     shared = f"{one.prompts} shared prompt{'s' if one.prompts > 1 else ''}"
-    return (
-        f"less {base}: {one.effect:+.3g}{ends} over {shared} ({one.here:+.3g} here, {one.there:+.3g} there)"
-    )
+    null = "" if one.null_bound is None else f"; two directions that mean nothing: ±{one.null_bound:.3g}"
+    both = f"{one.here:+.3g} here, {one.there:+.3g} there"
+    return f"less {base}: {one.effect:+.3g}{ends} over {shared} ({both}{null})"
 
 
 def row_text(row: Mapping[str, Any]) -> str:

@@ -186,6 +186,12 @@ class AsyncLab:
         """The PNG of one of the session's pictures."""
         return await self.request("image.thumbnail", session=self.session, digest=digest)
 
+    async def result(self, job: str) -> dict[str, Any]:
+        """All that a job said at its end; empty where it has not ended."""
+        return msgspec.convert(
+            await self.request("job.result", session=self.session, job=job), dict[str, Any]
+        )
+
     # ------------------------------------------------------------ asking
 
     async def request(self, method: str, **params: Any) -> Any:

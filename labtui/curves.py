@@ -42,7 +42,7 @@ def curve_of(
     """The effect over strength at a site, the ends of its 95% interval, and the null's bound on both sides;
     ``mark`` is the column under the cursor. None without two strengths.
 
-    With ``less`` it is what is left of the effect, without a null, which is of effects and not of differences.
+    With ``less`` it is what is left of the effect, with the null of such differences.
     ``over`` has other sweeps at the same site, in the same place or, where they have one only, in theirs.
     """
     line = {board.scale.value(c): c for (row, _), c in board.cells.items() if row == site}
@@ -55,19 +55,17 @@ def curve_of(
         return tuple((x, y) for x, cell in cells if (y := get(cell)) is not None)
 
     def bound(sign: float) -> tuple[tuple[float, float], ...]:
-        if less is not None:
-            return ()
-        return tuple((x, sign * c.null_bound) for x, c in line.items() if c.null_bound is not None)
+        known = line if less is None else dict(cells)
+        return tuple((x, sign * c.null_bound) for x, c in known.items() if c.null_bound is not None)
 
     series = [
         Series("95% interval", points(lambda cell: cell.high), "▲" if not over else "╷", "$lab-dim"),
         Series("", points(lambda cell: cell.low), "▼" if not over else "╵", "$lab-dim"),
     ]
-    if less is None:
-        series += [
-            Series("null's 95%", bound(1.0), "×", "$lab-second" if not over else "$lab-dim"),
-            Series("", bound(-1.0), "×", "$lab-second" if not over else "$lab-dim"),
-        ]
+    series += [
+        Series("null's 95%", bound(1.0), "×", "$lab-second" if not over else "$lab-dim"),
+        Series("", bound(-1.0), "×", "$lab-second" if not over else "$lab-dim"),
+    ]
     for (symbol, style), one in zip(OVER, over, strict=False):
         series.append(Series(one.label, tuple(_line(one, board, site, place)), symbol, style))
     series.append(Series(f"{label} at {site}", points(lambda cell: cell.effect), "●", "$accent"))

@@ -115,6 +115,8 @@ def plot(rows: list[dict[str, Any]], outcome: str) -> Plot | None:
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One line a (control, site, strength): means over its rows; ``≥`` marks counts that the limit cut."""
+    from labtui.cells import natural
+
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
         key = (str(row.get("control") or ""), str(row.get("site") or ""), str(row.get("strength")))
@@ -135,8 +137,15 @@ def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "control": control,
             }
         )
+    order = {"zero": 0, "": 1}  # what everything is held against, what was steered, then the other controls
     return sorted(
-        found, key=lambda p: (p["control"] == "", p["control"], p["site"], float(p["strength"] or 0))
+        found,
+        key=lambda p: (
+            order.get(p["control"], 2),
+            p["control"],
+            natural(p["site"]),
+            float(p["strength"] or 0),
+        ),
     )
 
 

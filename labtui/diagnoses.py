@@ -13,8 +13,8 @@ from labtui.widgets.heatmap import NOTHING as NO_MAP
 from labtui.widgets.heatmap import Map, Tile
 from labtui_kernels import specs
 from labtui_kernels.specs.diagnose import count_diagnose
-from labtui_kernels.specs.pace import seconds_for
 from labtui_sessions.diagnosis import Cosines, Layer, Plane, number, ordered, steps
+from labtui_sessions.pace import seconds_for
 from labtui_sessions.tables import as_json
 
 if TYPE_CHECKING:

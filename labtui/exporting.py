@@ -1,16 +1,20 @@
-"""A sweep's table as a file, or its map as a picture."""
+"""A table as a file, or what it shows as a picture."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labtui.app_actions import short_path
-from labtui.cells import as_table
 from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:
     from labtui_sessions.stats import Summary
+    from labtui_sessions.tables import Table
+
+Drawn = tuple[str, Any]
+"""What a picture shows, and its matplotlib figure."""
 
 KINDS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".parquet": "parquet"}
 PICTURE = ".png"
@@ -26,29 +30,42 @@ def export_problem(text: str) -> str:
     return "exists already; give another name" if path.exists() else ""
 
 
-def export_to(path: Path, name: str, rows: list[dict[str, Any]], summary: Summary | None) -> str:
-    """Write the table, or the map as a picture, as the name of the file says; the line that tells of it."""
+def export_to(path: Path, table: Table, picture: Callable[[Table], Drawn]) -> str:
+    """Write the table, or its picture, as the name of the file says; the line that tells of it."""
     problem = export_problem(str(path))
     if problem:
         raise UsageError(f"{path}: {problem}")
     kind = KINDS.get(path.suffix.lower())
-    if kind is None:
-        _draw(path, summary)
-        return f"wrote the map to {short_path(path)}"
-    from labtui_sessions.export import export
+    if kind is not None:
+        from labtui_sessions.export import export
 
-    written = export(as_table(name, rows), path, kind)
-    return f"wrote {written:,} rows to {short_path(path)}"
-
-
-def _draw(path: Path, summary: Summary | None) -> None:
+        return f"wrote {export(table, path, kind):,} rows to {short_path(path)}"
     from labtui_artifacts.files import write_atomically
     from labtui_sessions import figures
 
     if not figures.available():
         raise UsageError(figures.MISSING)
+    name, figure = picture(table)
+    data = figures.png(figure)
+    write_atomically(path, lambda out: out.write(data) and None, expected=len(data))
+    return f"wrote {name} to {short_path(path)}"
+
+
+def map_of(summary: Summary | None) -> Drawn:
+    """A sweep's map. UsageError where there is none yet."""
+    from labtui_sessions import figures
+
     figure = figures.heatmap(summary) if summary is not None else None
     if figure is None:
         raise UsageError("there is no map to draw yet: it takes the effects of two cells")
-    data = figures.png(figure)
-    write_atomically(path, lambda out: out.write(data) and None, expected=len(data))
+    return "the map", figure
+
+
+def diagnosis_of(table: Table) -> Drawn:
+    """The first figure of a diagnosis' table. UsageError where it has none."""
+    from labtui_sessions import diagnosis_figures
+
+    made = next(iter(diagnosis_figures.draw(table)), None)
+    if made is None:
+        raise UsageError("there is nothing to draw in this table")
+    return made[0].lower(), made[2]

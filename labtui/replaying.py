@@ -77,6 +77,9 @@ class Player:
     async def thumbnail(self, digest: str) -> bytes:
         return await self._replay.thumbnail(digest)
 
+    async def result(self, job: str) -> dict[str, Any]:
+        return await self._replay.result(job)
+
     async def detail(self, name: str) -> dict[str, Any]:
         """What an artifact's header said when it was saved, and its reference norms where they are kept."""
         if self._saved is None:

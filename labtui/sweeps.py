@@ -101,16 +101,3 @@ def confirmations(state: SessionState, table: str) -> JobView | None:
     wanted = table + SUFFIX
     jobs = [job for job in state.jobs.values() if job.kind == "sweep"]
     return next((job for job in reversed(jobs) if table_of(job) == wanted), None)
-
-
-def sweep_jobs(state: SessionState) -> tuple[JobView | None, JobView | None]:
-    """The last sweep, and the last confirmation of one of its cells."""
-    jobs = [job for job in state.jobs.values() if job.kind in GRIDS]
-    names = {table_of(job) for job in jobs}
-
-    def confirms(job: JobView) -> bool:
-        name = table_of(job)
-        return name.endswith(SUFFIX) and name.removesuffix(SUFFIX) in names
-
-    last = next((job for job in reversed(jobs) if not confirms(job)), None)
-    return (None, None) if last is None else (last, confirmations(state, table_of(last)))

@@ -11,7 +11,7 @@ from textual.containers import Container
 from labtui.app_actions import short_path
 from labtui.cells import as_table
 from labtui.diagnoses import CURVES, TABLES, Parts, jobs_of, planned, spec_for, tabbed, table_of
-from labtui.exporting import KINDS, export_problem
+from labtui.exporting import diagnosis_of, export_problem, export_to
 from labtui.projection import shape_of
 from labtui.screens.base import BaseScreen
 from labtui.widgets.dialog import Field, Form, Values
@@ -193,7 +193,7 @@ class DiagnoseActions(BaseScreen):
 
             async def work() -> str:
                 rows = await parts.fetch(name)
-                return await asyncio.to_thread(export_to, path, name, rows)
+                return await asyncio.to_thread(lambda: export_to(path, as_table(name, rows), diagnosis_of))
 
             self.app.do(work, self.app.say)
 
@@ -226,26 +226,3 @@ class DiagnoseActions(BaseScreen):
         if self.job is None or not self.job.spec:
             raise UsageError("nothing was diagnosed yet, so there is no spec")
         return specs.to_dict(specs.load(self.job.spec))
-
-
-def export_to(path: Path, name: str, rows: list[dict[str, Any]]) -> str:
-    """Write a table, or its picture, as the name of the file says; the line that tells of it."""
-    problem = export_problem(str(path))
-    if problem:
-        raise UsageError(f"{path}: {problem}")
-    table, kind = as_table(name, rows), KINDS.get(path.suffix.lower())
-    if kind is not None:
-        from labtui_sessions.export import export
-
-        return f"wrote {export(table, path, kind):,} rows to {short_path(path)}"
-    from labtui_artifacts.files import write_atomically
-    from labtui_sessions import diagnosis_figures, figures
-
-    if not figures.available():
-        raise UsageError(figures.MISSING)
-    made = next(iter(diagnosis_figures.draw(table)), None)
-    if made is None:
-        raise UsageError("there is nothing to draw in this table")
-    data = figures.png(made[2])
-    write_atomically(path, lambda out: out.write(data) and None, expected=len(data))
-    return f"wrote {made[0].lower()} to {short_path(path)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from textual import on
@@ -20,7 +21,9 @@ from labtui.cells import (
     effect_text,
     interval_text,
     key_of,
+    lens_text,
     less_text,
+    phase_text,
     row_text,
     scale_of,
     strength_text,
@@ -43,6 +46,7 @@ from labtui.widgets.sweepform import SweepForm
 from labtui.widgets.sweeplist import SweepList
 
 if TYPE_CHECKING:
+    from labtui_sessions.phases import Phase
     from labtui_sessions.state import SessionState
     from labtui_sessions.stats import Cell
 
@@ -120,7 +124,7 @@ class Sweep(SweepActions):
         seconds = (job.finished or state.t) - (job.started or state.t)
         if job.status == "running" and job.cells and seconds > 0:
             rate = job.cells / seconds
-            parts.append((f"  {rate:.2g} cells/s · {ago((total - job.cells) / rate)} left", "$lab-dim"))
+            parts.append((f"  {rate_text(rate)} · {ago((total - job.cells) / rate)} left", "$lab-dim"))
         elif job.seconds is not None:
             parts.append((f"  in {ago(job.seconds)}", "$lab-dim"))
         if job.error:
@@ -162,18 +166,19 @@ class Sweep(SweepActions):
         busy = self.confirming.cells if self.confirming is not None else None
         pinned = tuple((pin, self.reading_of(pin.entry)) for pin in self.pins)
         texts = (self.asked_prompt, self.picked_row)
-        told = (reading, cell, again, busy, texts, pinned, self.base, self.reading_of(self.base))
+        phases = self.phases
+        told = (reading, cell, again, busy, texts, pinned, self.base, self.reading_of(self.base), phases)
         if told == self._told:
             return
         self._told = told
         verdict = self.query_one("#verdict", Static)
         verdict.display = cell is not None
         if cell is not None:
-            verdict.update(self._verdict(cell))
+            verdict.update(self._verdict(cell, phases))
         self._project_answers(cell)
         self._project_pins()
 
-    def _verdict(self, cell: Cell) -> Content:
+    def _verdict(self, cell: Cell, phases: Sequence[Phase]) -> Content:
         """The cell's sentence, its confirmation's, and what stands beside it."""
         reading = self.reading
         parts: list[str | tuple[str, str]] = [(f"{cell.point.site} {strength_text(cell.point)}: ", "bold")]
@@ -202,7 +207,8 @@ class Sweep(SweepActions):
                 (f"{cell.absent} of {cell.rows} rows have no value, or no zero row yet", "$lab-dim"),
             ]
         if reading is not None:
-            lines = [line for line in (zone_text(reading, cell), *beside(reading, cell)) if line]
+            zone = phase_text(phases, cell) or zone_text(reading, cell)
+            lines = [line for line in (zone, lens_text(reading, cell), *beside(reading, cell)) if line]
             parts += [part for line in lines for part in ("\n", (line, "$lab-dim"))]
         return Content.assemble(*parts)
 
@@ -354,3 +360,9 @@ class Sweep(SweepActions):
     @on(Input.Submitted, "SweepForm Input")
     def _submitted(self) -> None:
         self.focus_next()
+
+
+def rate_text(rate: float) -> str:
+    """``0.4 cells/s``, ``1 cell/s``."""
+    shown = f"{rate:.2g}"
+    return f"{shown} cell/s" if shown == "1" else f"{shown} cells/s"

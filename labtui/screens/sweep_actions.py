@@ -10,9 +10,9 @@ from textual.containers import Horizontal
 
 from labtui.app_actions import short_path
 from labtui.calibrating import calibration
-from labtui.cells import Board, Place, key_of
+from labtui.cells import Board, Place, as_table, key_of
 from labtui.confirming import LEAST_FRESH, confirmation, one_cell
-from labtui.exporting import export_problem, export_to
+from labtui.exporting import export_problem, export_to, map_of
 from labtui.screens.sweep_history import Pin, SweepHistory
 from labtui.texts import asked_at, prompts_of
 from labtui.widgets.dialog import Field, Form, Values
@@ -231,7 +231,11 @@ class SweepActions(SweepHistory):
                 return
             path = Path(values["path"]).expanduser().absolute()
             summary = reading.summary if reading is not None else None
-            self.app.do(lambda: asyncio.to_thread(export_to, path, name, rows, summary), self.app.say)
+
+            def work() -> str:
+                return export_to(path, as_table(name, rows), lambda _: map_of(summary))
+
+            self.app.do(lambda: asyncio.to_thread(work), self.app.say)
 
         start = short_path(Path.cwd() / f"{name}.csv")
         hint = "ends in .csv, .json, .jsonl or .parquet for the table, .png for a picture of the map"

@@ -25,6 +25,7 @@ from labtui_sessions.tables import Condition
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
+    from labtui_sessions.phases import Phase
     from labtui_sessions.stats import Difference
 
 ANY = "all"
@@ -85,6 +86,9 @@ class SweepHistory(SweepPlan):
         self.tables: dict[str, SweepTable] = {}
         self.confirming: JobView | None = None
         self._less: dict[tuple[Reading, Reading], Mapping[Key, Difference]] = {}
+        self._results: dict[tuple[str, str, int], dict[str, Any]] = {}
+        """What calibrations said at their end, by session, job and how often it was taken up; empty while it is
+        being fetched."""
 
     # -- what is shown --------------------------------------------------------------------------------
 
@@ -149,6 +153,29 @@ class SweepHistory(SweepPlan):
                 continue
             found.append(Over(entry.label, reading, self._minus(key) if self.base else None))
         return found
+
+    @property
+    def phases(self) -> list[Phase]:
+        """The thresholds of the sweep in view, where the last job that wrote its rows searched for them."""
+        from labtui_sessions.phases import phases_of
+
+        job = self.shown.job if self.shown is not None else None
+        return phases_of(self._result(self.shown, job)) if self.shown is not None and job is not None else []
+
+    def _result(self, entry: Entry, job: JobView) -> dict[str, Any]:
+        """What a calibration said at its end; empty before it is here."""
+        if job.kind != "calibrate" or job.status != "done":
+            return {}
+        source, key = entry.source, (entry.key, job.job, job.starts)
+        if key not in self._results:
+            self._results[key] = {}
+
+            def then(result: dict[str, Any]) -> None:
+                self._results[key] = result
+                self.app.pump.changed()
+
+            self.app.do(lambda: source.result(job.job), then, group="result")
+        return self._results[key]
 
     # -- following ------------------------------------------------------------------------------------
 

@@ -55,6 +55,11 @@ class Counted:
         words = MEASURED.get(str(self.counts.get("measured")), "")
         return words.format(ago(self.counts["seconds"])) if words else ""
 
+    @property
+    def how_long(self) -> str:
+        """The same, or that the kernel has measured nothing; empty where none was asked, as in a replay."""
+        return self.time or ("no sweep has been timed here yet" if self.told else "")
+
     def line(self) -> Content:
         """All of it on one line, the most important first."""
         if self.error:
@@ -108,7 +113,7 @@ class Counted:
             parts.append((f"\n{there:>7,} are in {self.extends} already", "$lab-dim"))
         if not self.told:
             parts.append(("\nshuffled ones as far as directions bring them along", "$lab-dim"))
-        parts.append((f"\n{self.time or 'no sweep has been timed here yet'}", "$lab-dim"))
+        parts += [(f"\n{self.how_long}", "$lab-dim")] if self.how_long else []
         if self.missing:
             parts.append((f"\n! no direction {', '.join(self.missing)} here", "bold $warning"))
         return Content.assemble(*parts)
@@ -125,7 +130,7 @@ class Counted:
         if self.extends:
             there = self.counts["rows"] - self.new
             parts.append((f" · {there:,} are in {self.extends} already", "$lab-dim"))
-        parts.append((f" · {self.time or 'no sweep has been timed here yet'}", "$lab-dim"))
+        parts += [(f" · {self.how_long}", "$lab-dim")] if self.how_long else []
         if self.missing:
             parts.append((f" ! no direction {', '.join(self.missing)} here", "bold $warning"))
         return Content.assemble(*parts)
@@ -256,8 +261,7 @@ class SweepPlan(BaseScreen):
             if yes:
                 self._run({**spec, "confirm": True})
 
-        time = counted.time or "no sweep has been timed here yet"
-        self.app.push_screen(Confirm(f"Run {counted.new:,} rows?", time, yes="Run them"), sure)
+        self.app.push_screen(Confirm(f"Run {counted.new:,} rows?", counted.how_long, yes="Run them"), sure)
 
     def _run(self, spec: dict[str, Any]) -> None:
         self.touched = False

@@ -7,6 +7,7 @@ band only where the lens, looked up by name on this machine, says that it was ca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,31 +88,66 @@ def lens_cells(table: Table) -> list[LensCell]:
     if not is_sweep(table) or "text" not in table.columns:
         return []
     sheet = Sheet.of(table)
-    texts = sheet.columns["text"]
-    words = np.array([len(text.split()) if isinstance(text, str) else 0 for text in texts], np.int64)
     names = [name for name in sheet.metrics() if name.startswith(HEAD)][:MAX_LENSES]
-    return [one for name in names for one in _cells_of(sheet, name, words)]
+    rows = np.ones(sheet.rows, bool)
+    return [one for name in names for one in _cells_of(_Tally.of(sheet, name, rows))]
 
 
-def _cells_of(sheet: Sheet, metric: str, words: Any) -> Iterator[LensCell]:
-    rates = sheet.values(metric)
-    known = np.isfinite(rates)
-    hits = np.rint(np.where(known, rates, 0.0) * words / 100.0).astype(np.int64)
-    name = metric.removeprefix(HEAD)
-    calibrated = is_calibrated(name)
+def at_point(sheet: Sheet, point: Point, names: Sequence[str]) -> list[LensCell]:
+    """The lenses with these ``lens:`` columns at one cell of a sheet, without a look at other rows; empty where the
+    table has no texts."""
+    if "text" not in sheet.columns:
+        return []
+    number = sheet.points.index(point)
+    mine = sheet.cell == number
+    rows = mine | (sheet.zero & np.isin(sheet.pair, sheet.pair[mine]))
+    return [_cell_of(_Tally.of(sheet, name, rows), number) for name in names[:MAX_LENSES]]
 
-    def counted(rows: Any) -> tuple[int, int]:
-        return int(hits[rows].sum()), int(words[rows].sum())
 
-    plain = sheet.zero & known
-    yield LensCell(name, None, int(plain.sum()), pool(*counted(plain), 0, 0, calibrated=calibrated), None)
-    for number, point in enumerate(sheet.points):
-        rows = (sheet.cell == number) & known
-        beside = plain & np.isin(sheet.pair, sheet.pair[rows])
-        base = counted(beside)
-        yield LensCell(
-            name, point, int(rows.sum()), pool(*counted(rows), *base, calibrated=calibrated), _rate(*base)
-        )
+@dataclass(frozen=True)
+class _Tally:
+    """What a lens counted in the rows of a sheet; arrays with one entry a row, 0 where it counted nothing."""
+
+    sheet: Sheet
+    name: str
+    calibrated: bool
+    known: Any
+    words: Any
+    hits: Any
+
+    @classmethod
+    def of(cls, sheet: Sheet, column: str, rows: Any) -> _Tally:
+        """The column of a lens, in those of the rows that are True."""
+        known, words, hits = np.zeros(sheet.rows, bool), *np.zeros((2, sheet.rows), np.int64)
+        rates, texts = sheet.columns[column], sheet.columns["text"]
+        for row in rows.nonzero()[0].tolist():
+            rate, text = rates[row], texts[row]
+            if isinstance(rate, int | float) and not isinstance(rate, bool) and math.isfinite(rate):
+                known[row] = True
+                words[row] = len(text.split()) if isinstance(text, str) else 0
+                hits[row] = round(rate * int(words[row]) / 100.0)
+        name = column.removeprefix(HEAD)
+        return cls(sheet, name, is_calibrated(name), known, words, hits)
+
+    def counted(self, rows: Any) -> tuple[int, int]:
+        """Hits and words of the rows that are True."""
+        return int(self.hits[rows].sum()), int(self.words[rows].sum())
+
+
+def _cells_of(tally: _Tally) -> Iterator[LensCell]:
+    plain = tally.sheet.zero & tally.known
+    pooled = pool(*tally.counted(plain), 0, 0, calibrated=tally.calibrated)
+    yield LensCell(tally.name, None, int(plain.sum()), pooled, None)
+    for number in range(len(tally.sheet.points)):
+        yield _cell_of(tally, number)
+
+
+def _cell_of(tally: _Tally, number: int) -> LensCell:
+    sheet = tally.sheet
+    rows = (sheet.cell == number) & tally.known
+    base = tally.counted(sheet.zero & tally.known & np.isin(sheet.pair, sheet.pair[rows]))
+    pooled = pool(*tally.counted(rows), *base, calibrated=tally.calibrated)
+    return LensCell(tally.name, sheet.points[number], int(rows.sum()), pooled, _rate(*base))
 
 
 def is_calibrated(name: str) -> bool:
@@ -129,6 +165,22 @@ def as_document(table: str, one: LensCell) -> dict[str, Any]:
     point = asdict(one.point) if one.point is not None else None
     return {"table": table, "lens": one.lens, "point": point, "answers": one.answers,
             "unsteered": one.unsteered, **asdict(one.pooled)}  # fmt: skip
+
+
+def in_short(cells: Sequence[LensCell]) -> str:
+    """Lenses at a cell on one line, those that differ most first; empty for none."""
+    stated = [one for one in cells if one.pooled.rate is not None]
+    stated.sort(key=lambda one: -abs(one.pooled.excess or 0.0))
+    if not stated:
+        few = f"under {FEWEST_WORDS} words here, so no rate is stated" if cells else ""
+        return f"lenses: {few}" if few else ""
+    return "lenses per 100 words: " + " · ".join(map(_in_short, stated))
+
+
+def _in_short(one: LensCell) -> str:
+    pooled = one.pooled
+    excess = "" if pooled.excess is None else f" ({pooled.excess:+.1f})"
+    return f"{one.lens} {pooled.rate:.1f}{excess}" + (f" {pooled.band}" if pooled.band else "")
 
 
 def as_rows(cells: Sequence[LensCell], most: int) -> list[dict[str, Any]]:

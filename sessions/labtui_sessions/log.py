@@ -6,7 +6,7 @@ A journal (``JournalReader``) and a saved file (``Bundle``) are both an ``EventL
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from labtui_artifacts.errors import UsageError
 from labtui_artifacts.images import short
@@ -19,6 +19,12 @@ from .tables import Tables, gather
 
 BATCH_BYTES = 4 * 1024 * 1024
 ROW_KINDS = ("row.started", "row.tokens", "row.finished", "knob")
+
+
+def result_in(event: Event) -> dict[str, Any]:
+    """The result in a ``job.finished`` event; empty where it has none."""
+    found = event.data.get("result")
+    return dict(found) if isinstance(found, dict) else {}
 
 
 class EventLog(Protocol):
@@ -81,3 +87,12 @@ def row_text(log: EventLog, key: str, until: int | None = None) -> RowText:
     if row is None:
         raise UsageError(f"no row {key!r} in this session (rows are named job/row)")
     return row
+
+
+def result_of(log: EventLog, job: str, until: int | None = None) -> dict[str, Any]:
+    """All that a job said at its end; empty where it has not ended."""
+    found: dict[str, Any] = {}
+    for event in each(log, until=until):
+        if event.kind == "job.finished" and event.data.get("job") == job:
+            found = result_in(event)
+    return found

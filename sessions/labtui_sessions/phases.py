@@ -116,6 +116,23 @@ def band(one: Phase) -> str:
     return f"{percent(one['first'])} to {percent(one['last'])}" if one["first"] and one["last"] else ""
 
 
+def in_short(one: Phase) -> str:
+    """The thresholds on one line, strengths in %."""
+    dead, first, last, collapse = (_brief(one[name]) for name in NAMES)
+    told = [
+        f"dead zone to {dead}" if dead else "",
+        f"effective {first} to {last}" if first and last else "",
+        f"collapse from {collapse}" if collapse else "",
+        note(one),
+    ]
+    return " · ".join(text for text in told if text) or "no threshold on this grid"
+
+
+def _brief(threshold: Mapping[str, Any] | None) -> str:
+    value = (threshold or {}).get("pct")
+    return f"{value:.3g}%" if isinstance(value, int | float) else ""
+
+
 def note(one: Phase) -> str:
     """What is to be said of a site beside its thresholds."""
     told = [

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labtui_artifacts.errors import BadFile
 
 from .events import Event
-from .log import EventLog, each, row_text, tables_of, thumbnail
+from .log import EventLog, each, result_of, row_text, tables_of, thumbnail
 from .source import RowText
 from .state import SessionState, from_snapshot, reduce
 from .tables import Page, Tables, parse_conditions
@@ -129,6 +129,10 @@ class Replay:
     async def thumbnail(self, digest: str) -> bytes:
         """The PNG of one of the session's pictures."""
         return thumbnail(self.log, digest, self._state.images.get(digest))
+
+    async def result(self, job: str) -> dict[str, Any]:
+        """All that a job said at its end; empty where it had not ended at this point."""
+        return result_of(self.log, job, until=self.seq)
 
     def _put(self, event: Event) -> None:
         reduce(self._state, event)

@@ -69,6 +69,10 @@ class Source(Protocol):
         """The PNG of one of the session's pictures; UsageError when it has none of that digest."""
         ...
 
+    async def result(self, job: str) -> dict[str, Any]:
+        """All that a job said at its end, where the state keeps only a part; empty before its end."""
+        ...
+
 
 def collect_row(events: list[Event]) -> RowText | None:
     """The whole row out of its events (``row.*`` and ``knob``, in order); None without ``row.started``.

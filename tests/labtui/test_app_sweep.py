@@ -232,6 +232,52 @@ async def test_e_draws_the_map_and_refuses_what_it_cannot_write(
         assert (tmp_path / "there.csv").read_text() == "x"
 
 
+def threshold(percent: float) -> dict[str, Any]:
+    return {"pct": percent, "alpha": percent / 4, "abs": percent * 2.5}
+
+
+PHASE = {
+    "direction": "terse", "site": "llm.2", "where": "all", "dead": threshold(2.0), "first": threshold(4.0),
+    "last": threshold(8.0), "collapse": None, "monotone": True, "known": True, "open": True, "undecided": [16.0],
+    "rows": 420, "probes": [{"pct": 2.0, "effect": -1.0, "note": "x" * 2_000}],
+}  # fmt: skip
+
+
+async def test_a_calibration_tells_its_own_thresholds_once_it_has_ended_also_in_a_replay(make_app) -> None:
+    made = kernel("done")
+    spec = {"kind": "calibrate", "direction": "terse", "sites": "llm.1,2,6", "table": "s1"}
+    made.emit("job.queued", job="c1", kind="calibrate", spec=spec, priority="batch", client="app")
+    made.emit("job.started", job="c1", plan={"rows": 520, "cells": 520, "table": "s1"})
+    before = len(made.events)
+    app = make_app(made, first="sweep")
+    async with app.run_test(size=LARGE) as pilot:
+        await settled(pilot)
+        await pilot.press("m", "j", "l", "l")
+        await settled(pilot)
+        assert "calibrated" not in verdict(app) and "dead zone to 4%" in verdict(app)
+        result = {"table": "s1", "phases": [PHASE]}
+        made.emit("job.finished", job="c1", status="done", seconds=9.0, audit={"ok": True}, result=result)
+        await settled(pilot)
+        told = (
+            "calibrated: dead zone to 2% · effective 4% to 8% · the bound on rows ended the search, undecided"
+        )
+        assert told in verdict(app).replace("\n", " ")
+        await pilot.press("k")
+        await settled(pilot)
+        assert "calibrated" not in verdict(app) and "collapse from 16%" in verdict(app), "none of this site"
+    player = Player(Log(made), at=len(made.events))
+    app = make_app(None, lobby=FakeLobby(), replay=player, first="sweep")
+    async with app.run_test(size=LARGE) as pilot:
+        await settled(pilot)
+        await pilot.press("m", "j", "l", "l")
+        await settled(pilot)
+        assert told in verdict(app).replace("\n", " ")
+        assert "timed" not in str(app.lab_screen.query_one("#form-cost").render())
+        player.seek(before)
+        await settled(pilot)
+        assert "calibrated" not in verdict(app)
+
+
 async def test_z_confirms_on_fresh_prompts_and_the_verdict_stands_beside(make_app) -> None:
     made = kernel("done")
     app = make_app(made, first="sweep")

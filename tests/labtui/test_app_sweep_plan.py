@@ -73,12 +73,21 @@ async def test_the_kernels_count_and_time_are_shown_and_the_controls_by_kind(mak
         assert line(app) == "! spec sweep: table: terse was made anew"
 
 
+async def test_only_a_kernel_says_that_nothing_was_timed(make_app) -> None:
+    made = kernel("done")
+    made.answers["plan"] = planned()
+    app = make_app(made, first="sweep")
+    async with app.run_test(size=(200, 60)) as pilot:
+        await settled(pilot)
+        assert cost(app).endswith("no sweep has been timed here yet")
+
+
 async def test_before_the_kernel_answers_the_app_counts_and_says_it_does_not_know_all(make_app) -> None:
     app = make_app(kernel("done"), first="sweep")
     async with app.run_test(size=(200, 60)) as pilot:
         await settled(pilot)
         assert " rows = 3 sites × 4 strengths × 20 prompts" in line(app)
-        assert "as far as directions bring them along" in cost(app) and "no sweep has been timed" in cost(app)
+        assert "as far as directions bring them along" in cost(app) and "timed" not in cost(app)
 
 
 async def test_a_extends_the_table_and_only_new_rows_are_counted_and_run(make_app) -> None:

@@ -6,15 +6,28 @@ from typing import Any
 
 import pytest
 
-from labtui.cells import Reading, SweepTable, as_table, beside, board_of, digits, key_of, scale_of, zone_text
+from labtui.cells import (
+    Reading,
+    SweepTable,
+    as_table,
+    beside,
+    board_of,
+    digits,
+    key_of,
+    lens_text,
+    less_text,
+    scale_of,
+    zone_text,
+)
 from labtui.confirming import confirmation, fresh_prompts
 from labtui.curves import curve_of
-from labtui.sweeps import sweep_jobs
+from labtui.sweeps import confirmations, entries
 from labtui.texts import answers_of, prompts_of
 from labtui_artifacts import library
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
 from labtui_sessions.fields import JobView
+from labtui_sessions.stats import differences
 from labtui_sessions.tables import Page
 from tests.support import sweep_stories
 
@@ -169,6 +182,31 @@ async def test_the_zones_of_a_line_and_what_stands_beside_a_cell() -> None:
     assert beside(reading, board.cells["llm.2", "4%"]) == []
 
 
+async def test_the_null_of_a_difference_is_on_its_chart() -> None:
+    mine = await reading_of(ROWS, tested=False)
+    theirs = await reading_of([{**r, "words": r["words"] + (not r["control"])} for r in ROWS], tested=False)
+    less = {key_of(one.point): one for one in differences(mine.sheet, theirs.sheet, "words")}
+    board = board_of(mine, PLACE, (), less)
+    plot, cell = curve_of(board, "llm.2", "8%", less=less), board.cells["llm.2", "8%"]
+    assert plot is not None
+    left = less[key_of(cell.point)]
+    assert left.effect == -1 and left.null_bound is not None
+    assert [dict(s.points)[8.0] for s in plot.series if s.symbol == "×"] == [
+        left.null_bound,
+        -left.null_bound,
+    ]
+    assert f"two directions that mean nothing: ±{left.null_bound:.3g}" in less_text(left, "s2")
+
+
+async def test_the_lenses_of_a_table_are_told_at_a_cell() -> None:
+    reading = await reading_of(ROWS, tested=False)
+    cell = board_of(reading, PLACE).cells["llm.2", "4%"]
+    assert lens_text(reading, cell) == ""
+    rows = [{**r, "lens:code": 100.0 if r["site"] == "llm.2" and not r["control"] else 0.0} for r in ROWS]
+    reading = await reading_of(rows, tested=False)
+    assert lens_text(reading, cell) == "lenses per 100 words: code 100.0 (+100.0)"
+
+
 async def test_texts_stand_beside_those_of_the_zero_row_of_the_same_prompt() -> None:
     reading = await reading_of(ROWS)
     cell = board_of(reading, PLACE).cells["llm.2", "8%"]
@@ -240,8 +278,8 @@ async def test_a_confirmation_is_not_taken_for_the_sweep() -> None:
     made = sweep_stories.kernel("done")
     spec = confirmation(made.state.jobs["s1"], "s1", reading, reading.cells(PLACE)[0])
     sweep_stories.confirm(made, spec)
-    last, again = sweep_jobs(made.state)
-    assert last is not None and again is not None and (last.job, again.job) == ("s1", "s2")
+    again = confirmations(made.state, "s1")
+    assert [entry.table for entry in entries(made)] == ["s1"] and again is not None and again.job == "s2"
     made.emit("job.queued", job="s3", kind="sweep", spec={**sweep_stories.SPEC, "table": "words-confirmed"})
-    last, again = sweep_jobs(made.state)
-    assert last is not None and (last.job, again) == ("s3", None), "that name confirms no table here"
+    listed = [entry.table for entry in entries(made)]
+    assert listed == ["words-confirmed", "s1"], "that name confirms no table here"

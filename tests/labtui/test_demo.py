@@ -28,4 +28,8 @@ def test_plot_has_a_line_a_site_and_the_zero_row_in_each() -> None:
 def test_the_table_and_the_chart_are_printed(capsys) -> None:
     show(ROWS)
     said = capsys.readouterr().out
+    lines = said.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("site "))
+    sites = [line.split()[0] for line in lines[at + 1 : at + 6]]
+    assert sites == ["0.0", "llm.4", "llm.4", "llm.10", "llm.4"] and lines[at + 5].endswith("random")
     assert "words over strength" in said and "● llm.4" in said and "▲ llm.10" in said

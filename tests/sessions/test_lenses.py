@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from labtui_kernels.metrics.base import Facts, Metric
 from labtui_kernels.metrics.lenses import lens, pooled
 from labtui_kernels.metrics.registry import metric
-from labtui_sessions.lenses import TOO_FEW, as_document, as_rows, lens_cells, page_of, pool
+from labtui_sessions.lenses import (
+    TOO_FEW,
+    as_document,
+    as_rows,
+    at_point,
+    in_short,
+    lens_cells,
+    page_of,
+    pool,
+)
+from labtui_sessions.stats import Sheet
 from labtui_sessions.tables import Table
 
 WORDS = ("stadium", "the", "league", "of", "medals", "water", "tennis", "a", "is", "and")
@@ -58,6 +68,23 @@ def test_a_cell_is_held_against_the_unsteered_answers_to_its_own_prompts() -> No
     plain = [*["stadium " * 25] * 25, *["water " * 25] * 25]  # topics differ
     (_, cell) = lens_cells(sweep(["water " * 25] * 25, plain))
     assert (cell.unsteered, cell.pooled.rate, cell.pooled.excess) == (100.0, 0.0, -100.0)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(0, 60))
+def test_a_cell_by_itself_is_the_same_as_among_all(seed: int, answers: int, words: int) -> None:
+    table = sweep(texts(seed, answers, words), texts(seed + 1, answers + 3, 25), ("sports", "religion"))
+    sheet = Sheet.of(table)
+    cells = [one for one in lens_cells(table) if one.point is not None]
+    assert at_point(sheet, sheet.points[0], ["lens:sports", "lens:religion"]) == cells
+
+
+def test_on_one_line_the_lens_that_differs_most_comes_first() -> None:
+    table = sweep(["stadium and water " * 10] * 25, ["water and tea " * 10] * 25, ("religion", "sports"))
+    said = in_short([one for one in lens_cells(table) if one.point is not None])
+    assert said.startswith("lenses per 100 words: sports 33.3 (+33.3)") and " · religion " in said
+    few = [one for one in lens_cells(sweep(["stadium"], ["water"])) if one.point is not None]
+    assert in_short(few) == "lenses: under 500 words here, so no rate is stated" and in_short([]) == ""
 
 
 def test_too_few_words_are_said_and_not_stated() -> None:

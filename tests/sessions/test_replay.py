@@ -10,7 +10,7 @@ from labtui_artifacts.errors import UsageError
 from labtui_sessions import bundle as bundles
 from labtui_sessions import replay as replays
 from labtui_sessions.bundle import open_bundle, save
-from labtui_sessions.journal import JournalReader, read_events
+from labtui_sessions.journal import Journal, JournalReader, read_events
 from labtui_sessions.log import EventLog
 from labtui_sessions.replay import Replay
 from labtui_sessions.state import SessionState, reduce
@@ -83,6 +83,22 @@ async def test_tables_and_texts_are_those_of_that_moment(log: EventLog) -> None:
     assert row.finish == "stop" and [k.step for k in row.knobs] == [6] and len(row.ids) == 11
     with pytest.raises(UsageError, match="no row 'j9/x'"):
         await replay.row_text("j9/x")
+
+
+async def test_a_result_is_whole_however_long_and_there_from_its_event_on(tmp_path: Path) -> None:
+    long = {"table": "t", "phases": [{"site": f"llm.{n}", "text": "x" * 200} for n in range(30)]}
+    journal = Journal.open(tmp_path / "s")
+    journal.append("job.queued", {"job": "j1", "kind": "calibrate", "spec": {}})
+    journal.append("job.finished", {"job": "j1", "status": "done", "seconds": 1.0, "result": long})
+    journal.append("job.finished", {"job": "j2", "status": "failed", "seconds": 1.0, "error": "no"})
+    journal.close()
+    replay = Replay(JournalReader.open(tmp_path / "s"))
+    replay.seek(1)
+    assert await replay.result("j1") == {}
+    replay.seek(3)
+    kept = replay.state.jobs["j1"].result
+    assert kept is not None and "phases" not in kept, "the state keeps what fits"
+    assert await replay.result("j1") == long and await replay.result("j2") == {}
 
 
 def test_the_last_state_is_that_of_the_journal_file(log: EventLog, tmp_path: Path) -> None:

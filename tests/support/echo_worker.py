@@ -20,6 +20,7 @@ from typing import Any
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import recipes
 from labtui_kernels.models import load as loading
+from labtui_kernels.models import threads
 from labtui_kernels.worker import loop, main
 
 
@@ -133,6 +134,7 @@ def engine(loaded: Any) -> EchoEngine:
 
 if __name__ == "__main__":
     loading.load = load
+    threads.settle_threads = lambda: 1  # it would import torch, which nothing here needs
     recipes.recipe = EchoRecipe
     sys.modules["labtui_kernels.engine"] = SimpleNamespace(Engine=engine)  # type: ignore[assignment]
     loop.Loop._free_memory = lambda self, error: None  # type: ignore[method-assign]

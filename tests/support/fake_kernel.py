@@ -15,6 +15,7 @@ from labtui_artifacts.errors import LabError, Unreachable
 from labtui_artifacts.kinds.direction import build
 from labtui_kernels.lang.edits import parse_edits
 from labtui_sessions.events import Event
+from labtui_sessions.log import result_in
 from labtui_sessions.source import RowText, collect_row
 from labtui_sessions.state import SessionState, reduce
 from labtui_sessions.tables import Page, Tables, parse_conditions
@@ -205,6 +206,10 @@ class FakeKernel:
         if found is None:
             raise LabError(f"no row {key}")
         return found
+
+    async def result(self, job: str) -> dict[str, Any]:
+        ends = [e for e in self.events if e.kind == "job.finished" and e.data.get("job") == job]
+        return result_in(ends[-1]) if ends else {}
 
     # -- stories --------------------------------------------------------------------------------------
 

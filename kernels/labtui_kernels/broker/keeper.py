@@ -12,11 +12,11 @@ from labtui_artifacts.errors import LabError, from_code
 from labtui_kernels import protocol
 from labtui_kernels.broker.jobs import Job, same_model
 from labtui_kernels.broker.memory import killed_for_memory, oom_kills
-from labtui_kernels.broker.planning import Speed
 from labtui_kernels.broker.supervisor import Worker
 from labtui_kernels.build import build_id
 from labtui_kernels.lang.shape import ModelShape
 from labtui_kernels.models.info import ModelInfo
+from labtui_sessions.pace import Speed
 
 if TYPE_CHECKING:
     from labtui_kernels.broker.server import Broker

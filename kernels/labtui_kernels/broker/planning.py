@@ -1,61 +1,17 @@
-"""What a sweep would run, as the worker will run it: its rows by kind, those that are new, and how long they take."""
+"""What a sweep would run, as the worker will run it: its rows by kind, and those that are new."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from labtui_artifacts.store import Store
     from labtui_kernels.lang.shape import ModelShape
     from labtui_kernels.specs import Spec, Sweep
-    from labtui_sessions.state import SessionState
-
-
-@dataclass
-class Speed:
-    """How fast the last sweep of this kernel was that ran to its end; 0 before there was one.
-
-    ``rate`` is in tokens a second over all rows of the batch, the time for metrics included.
-    """
-
-    rate: float = 0.0
-    tokens_a_row: float = 0.0
-
-    def note(self, result: Mapping[str, Any] | None) -> None:
-        """Take what a sweep says at its end."""
-        found = [(result or {}).get(key) for key in ("tokens_per_second", "tokens", "committed")]
-        rate, tokens, rows = (value if isinstance(value, int | float) else 0 for value in found)
-        if rate > 0 and tokens > 0 and rows > 0:
-            self.rate, self.tokens_a_row = float(rate), tokens / rows
-
-    def seconds(self, rows: int, limit: int, state: SessionState) -> dict[str, Any]:
-        """``seconds`` that so many rows of at most ``limit`` tokens take, and what was ``measured``: a sweep, or
-        only single answers, which a batch is faster than. Nothing where nothing was measured."""
-        if self.rate:
-            return {"seconds": rows * min(self.tokens_a_row, limit) / self.rate, "measured": "sweep"}
-        if (alone := _alone(state)) is not None:
-            rate, tokens = alone
-            return {"seconds": rows * min(tokens, limit) / rate, "measured": "answers"}
-        return {}
-
-
-def _alone(state: SessionState) -> tuple[float, float] | None:
-    """Tokens a second of the single answers that the session still holds, and how many tokens they have."""
-    done = [
-        (row.tokens, row.finished - row.started)
-        for row in state.rows.values()
-        if row.finished is not None and row.tokens > 1
-        and (job := state.jobs.get(row.job)) is not None and job.kind == "generate"
-    ]  # fmt: skip
-    tokens, seconds = sum(t for t, _ in done), sum(s for _, s in done)
-    return (tokens / seconds, tokens / len(done)) if seconds > 0 else None
 
 
 def shuffles(spec: Sweep, store: Store) -> tuple[dict[str, int], list[str]]:

@@ -25,7 +25,8 @@ from labtui_kernels.broker.logs import Log
 
 OUTPUT_LINE = 2_000
 TICK = 1.0
-COMMAND = [sys.executable, "-m", "labtui_kernels.worker.main"]
+COMMAND = [sys.executable, "-P", "-m", "labtui_kernels.worker.main"]
+"""``-P``: what lies in the folder that the kernel was started in is not imported, whatever it is called."""
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads of the worker that sleep while they wait: spinning ones hold the cores that their peers, the app
 and the broker need, and made a step ten times slower on a machine that is busy."""

@@ -110,6 +110,8 @@ class LiveSession:
         """Which event tells of a picture, by its digest."""
         self.image_names: dict[str, str] = {}
         """What the user calls it."""
+        self.ends: dict[str, int] = {}
+        """By job, the event that ended it last."""
         self.durable = 0
         self.stalled = ""
         self._backlog: deque[tuple[str, dict[str, Any]]] = deque()
@@ -167,6 +169,8 @@ class LiveSession:
             digest = str(event.data.get("digest"))
             self.images[digest], self.image_names[digest] = event.seq, str(event.data.get("name", ""))
         job, row = event.data.get("job"), event.data.get("row")
+        if event.kind == "job.finished":
+            self.ends[str(job)] = event.seq
         if job is not None and row is not None:
             key = row_key(str(job), str(row))
             first = event.seq if event.kind == "row.started" else self.rows.get(key, (event.seq, 0))[0]
@@ -186,6 +190,11 @@ class LiveSession:
         job, _, row = key.rpartition("/")
         found = self.journal.read(span[0], span[1] - span[0] + 1)
         return [event for event in found if event.data.get("job") == job and event.data.get("row") == row]
+
+    def end_of(self, job: str) -> Event | None:
+        """The event that ended a job last; None where it has not ended."""
+        seq = self.ends.get(job)
+        return next(iter(self.journal.read(seq, 1)), None) if seq is not None else None
 
     def post(self, kind: str, data: dict[str, Any]) -> None:
         """Write an event of the broker's own, or keep it until the journal can be written again."""

@@ -6,6 +6,11 @@ norm (``strength_pct``), since α counts in norms of the direction. The differen
 both have, the gap here minus the gap there (each the row minus its zero row, seeds averaged), its mean and the
 95% t interval of the mean. It comes with no test: two sweeps were picked by hand.
 
+Beside it stands the null's: by how much two unrelated directions that mean nothing would differ, one here and one
+there, over the shared prompts. As in ``null.py`` each is m + s T, so the difference is (m - m') + sqrt(s^2 + s'^2) T;
+where single rows are all there is, it is the root of the sum of both bounds' squares. Two sweeps of one direction differ
+by less than that for chance alone, so against them it is severe.
+
 What has no counterpart is absent, with a reason, and never zero.
 """
 
@@ -13,13 +18,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from . import intervals
-from .effects import effects
+from .effects import Effects, effects
+from .null import MIN_ROWS, Null, foretold, null_of
 from .sheet import Point, Sheet
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -42,6 +48,9 @@ class Difference:
     here: float | None = None
     there: float | None = None
     """Both effects over these prompts."""
+    null_bound: float | None = None
+    """95th percentile of the absolute difference between two directions that mean nothing; None where one of the two
+    has under 20 null rows."""
     bound: str = ""
     """What cut answers make of the difference: a ``lower`` or ``upper`` bound, ``unclear``, or empty."""
     reason: str = ""
@@ -57,6 +66,7 @@ def differences(sheet: Sheet, baseline: Sheet, metric: str) -> list[Difference]:
     here, there = _common(sheet, baseline)
     same = _matcher(sheet, baseline)
     others = [(j, point) for j, point in enumerate(baseline.points) if not point.control]
+    bounds = _Nulls.of((sheet, mine), (baseline, theirs), len(here))
     found = []
     for i in grid:
         point = sheet.points[i]
@@ -68,7 +78,8 @@ def differences(sheet: Sheet, baseline: Sheet, metric: str) -> list[Difference]:
         else:
             bound = _bound(mine.bound[i], theirs.bound[j])
             gaps = mine.gaps[i, here], theirs.gaps[j, there]
-            found.append(_paired(point, *gaps, bound, metric, mine.rate))
+            one = _paired(point, *gaps, bound, metric, mine.rate)
+            found.append(replace(one, null_bound=bounds.at(i, j)) if one.effect is not None else one)
     return found
 
 
@@ -84,9 +95,33 @@ def _paired(point: Point, here: Array, there: Array, bound: str, metric: str, ra
             np.array([gaps.mean()]), np.array([gaps.std(ddof=1)]), np.array([count])
         )
         ends = (float(low[0]), float(high[0]))
-    return Difference(
-        point, float(gaps.mean()), *ends, count, float(here[use].mean()), float(there[use].mean()), bound
-    )
+    means = float(here[use].mean()), float(there[use].mean())
+    return Difference(point, float(gaps.mean()), *ends, count, *means, bound=bound)
+
+
+@dataclass(frozen=True)
+class _Nulls:
+    """The nulls of both tables, for effects over the prompts that both have."""
+
+    here: Null
+    there: Null
+
+    @classmethod
+    def of(cls, mine: tuple[Sheet, Effects], theirs: tuple[Sheet, Effects], shared: int) -> _Nulls:
+        def null(sheet: Sheet, found: Effects) -> Null:
+            return null_of(sheet, replace(found, prompts=np.minimum(found.prompts, shared)))
+
+        return cls(null(*mine), null(*theirs))
+
+    def at(self, i: int, j: int) -> float | None:
+        """The bound of cell ``i`` here less cell ``j`` there."""
+        if min(self.here.rows[i], self.there.rows[j]) < MIN_ROWS:
+            return None
+        scale = np.hypot(self.here.scale[i], self.there.scale[j])
+        if not np.isfinite(scale):
+            return float(np.hypot(self.here.row_bound[i], self.there.row_bound[j]))
+        mean = self.here.mean[i] - self.there.mean[j]
+        return float(foretold(np.array([mean]), np.array([scale]))[0])
 
 
 def _bound(mine: str, theirs: str) -> str:

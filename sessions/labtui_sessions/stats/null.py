@@ -72,6 +72,9 @@ class Null:
     row_bound: Array
     """The same of single null rows."""
     mean: Array
+    scale: Array
+    """Standard deviation of one more direction's mean over the cell's prompts, as foretold; NaN where the direction's
+    share cannot be parted from the row's, and the bound is ``row_bound``."""
     rows: Array
     """Null rows of the cell's site, positions and norm, seeds averaged."""
     consistency: Consistency
@@ -98,16 +101,20 @@ def null_of(sheet: Sheet, effects: Effects, whole: Size | None = None) -> Null:
     count = np.isfinite(values).sum(axis=1)
     mean = np.divide(np.nansum(values, axis=1), count, out=np.full(len(count), np.nan), where=count > 0)
     row_bound = percentile(np.abs(values))
-    bound = (
-        row_bound if rho.rho is None else _foretold(values, mean, count, rho.upper, effects.prompts, whole)
-    )
-    return Null(bound=bound, row_bound=row_bound, mean=mean, rows=count, consistency=rho)
+    scale, bound = np.full(len(mean), np.nan), row_bound
+    if rho.rho is not None:
+        scale = _scale(values, mean, count, rho.upper, effects.prompts, whole)
+        bound = foretold(mean, scale)
+    return Null(bound=bound, row_bound=row_bound, mean=mean, scale=scale, rows=count, consistency=rho)
 
 
-def _foretold(
-    values: Array, mean: Array, count: Array, rho: float, prompts: Array, whole: Size | None
-) -> Array:
-    """95th percentile of |mean + s sqrt(f + 1/K) T|; NaN under two null rows."""
+def foretold(mean: Array, scale: Array) -> Array:
+    """95th percentile of |mean + scale Z|, Z standard normal; NaN where one is not known."""
+    return percentile(np.abs(mean[:, None] + scale[:, None] * _NORMAL))
+
+
+def _scale(values: Array, mean: Array, count: Array, rho: float, prompts: Array, whole: Size | None) -> Array:
+    """s sqrt(f + 1/K), widened as Student's T is against the normal; NaN under two null rows."""
     squares = np.nansum((values - mean[:, None]) ** 2, axis=1)
     variance = squares / np.maximum(count - 1, 1)
     if whole is not None:
@@ -117,8 +124,7 @@ def _foretold(
     f = rho + (1 - rho) / np.maximum(1, prompts)
     wider = np.array([t_quantile(max(1, int(k) - 1)) for k in of]) / _NORMAL[_TOP]
     scale = np.sqrt(variance * (f + 1 / np.maximum(of, 1))) * wider
-    found = percentile(np.abs(mean[:, None] + scale[:, None] * _NORMAL))
-    return np.where(count > 1, found, np.nan)
+    return np.where(count > 1, scale, np.nan)
 
 
 def percentile(values: Array, share: float = PERCENTILE) -> Array:

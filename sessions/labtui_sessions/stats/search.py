@@ -3,7 +3,8 @@
 What is asked next follows from what has been measured, and from nothing else, so a search that was cut off goes
 the same way again. Of each line (``zones.Line``), on ``Frame.steps`` strengths:
 
-1. every third strength gets a few prompts, and null rows where text stands: no stretch of three goes unseen;
+1. every third strength gets a few prompts, and null rows where text stands and at the last of them: no stretch of
+   three goes unseen;
 2. the first collapsed strength and the first outside the null's band are closed in on by halves, a few prompts
    each (a few prompts are held against the bound that the whole cell would have, ``null.Size``);
 3. the strengths on both sides of each threshold, and the second one of the effective band, are measured until
@@ -116,13 +117,26 @@ class _View:
             yield Want((end + self._below(end)) // 2, few, 0)
         if not nulls:
             return
-        bare = [i for i in sorted(self.levels) if i < end and self.asked[i].nulls < nulls]
+        bare = [Want(i, self.asked[i].prompts, self._few_nulls(i)) for i in sorted(self.levels)]
+        bare = [want for want in bare if self.asked[want.index].nulls < want.nulls]
         if bare:
-            yield from (Want(i, self.asked[i].prompts, nulls) for i in bare)
+            yield from bare
             return
         first = self.first
         if first - self._below(first) > 1:
             yield Want((first + self._below(first)) // 2, few, nulls)
+
+    def _few_nulls(self, index: int) -> int:
+        """How many null rows a strength of which a few prompts are known is to have: where text stands, at those of
+        the survey and about the beginning of the band; and half as many at the strongest of the survey.
+
+        A null direction's rows have more in common where text has collapsed, and the grid pools that over all
+        strengths (``null.consistency``): from those alone where text stands, the bounds would come out too small.
+        """
+        survey, few = range(min(STRIDE, self.frame.steps) - 1, self.frame.steps, STRIDE), self.frame.few_nulls
+        if index >= self.end:
+            return few // 2 if index == survey[-1] else 0
+        return few if index in survey or index <= self.first + STEADY else 0
 
     def settle(self) -> Iterator[Want]:
         first, end = self.first, self.end
@@ -199,7 +213,7 @@ def smoothed(frame: Frame, asked: Asked, levels: Mapping[int, Level]) -> dict[in
     known = [
         (i, log(level.bound), level.null_rows)
         for i, level in levels.items()
-        if level.bound is not None and level.bound > 0 and asked[i].nulls
+        if level.bound is not None and level.bound > 0 and asked[i].nulls and not level.ruined
     ]
     found = dict(levels)
     for index, level in levels.items():

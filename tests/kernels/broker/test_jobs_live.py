@@ -24,6 +24,7 @@ async def test_a_job_runs_and_every_client_sees_the_same() -> None:
     assert [row[page.columns.index("prompt")] for row in page.rows] == ["a", "b", "c"]
     await kernels.until(one, lambda: two.state.seq == one.state.seq, "both at one event")
     assert one.state.snapshot() == two.state.snapshot()
+    assert (await two.result(job))["table"] == "echo" and await two.result("none") == {}
     text = await two.row_text(f"{job}/c1")
     assert (text.text, text.ids) == ("b", [0, 1])
     await asyncio.gather(one.close(), two.close())

@@ -1,4 +1,4 @@
-"""What a plan tells before a run is what then runs: shuffled labels of stored directions, new rows, and the time."""
+"""What a plan tells before a run is what then runs: shuffled labels of stored directions, and new rows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pytest
 
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
-from labtui_kernels.broker.planning import Speed, planned
-from labtui_sessions.events import Event
-from labtui_sessions.state import SessionState, reduce
+from labtui_kernels.broker.planning import planned
 from tests.kernels.recipes.lab import Lab
 from tests.support import kernels
 
@@ -69,36 +67,6 @@ def test_new_rows_are_those_that_an_extension_runs(lab: Lab, more: dict[str, Any
     assert before["new"] == result["committed"] == ran.total() and (before["new"] > 0) == bool(more)
     assert before["new_controls"] == {name: rows for name, rows in sorted(ran.items()) if name}
     assert more or before["rows"] == len(cells)
-
-
-# -- time ---------------------------------------------------------------------------------------------
-
-
-def state(*events: tuple[str, float, dict[str, Any]]) -> SessionState:
-    found = SessionState()
-    for seq, (kind, t, data) in enumerate(events, 1):
-        reduce(found, Event(seq, t, kind, data))
-    return found
-
-
-def test_time_is_by_the_speed_of_the_last_sweep() -> None:
-    speed = Speed()
-    assert speed.seconds(100, 64, SessionState()) == {}
-    speed.note({"tokens_per_second": 200.0, "tokens": 1_000, "committed": 50})
-    assert speed.seconds(100, 64, SessionState()) == {"seconds": 10.0, "measured": "sweep"}
-    assert speed.seconds(100, 5, SessionState())["seconds"] == 2.5, "no row has more tokens than the limit"
-    for nothing in (None, {}, {"tokens_per_second": None, "tokens": 0, "committed": 0}):
-        speed.note(nothing)
-    assert speed.rate == 200.0, "a sweep with nothing new measures nothing"
-
-
-def test_before_the_first_sweep_it_is_by_answers_written_alone() -> None:
-    there = state(
-        ("job.queued", 0.0, {"job": "j", "kind": "generate", "spec": {}, "priority": "interactive"}),
-        ("row.started", 1.0, {"job": "j", "row": "plain", "arm": "plain"}),
-        ("row.finished", 5.0, {"job": "j", "row": "plain", "finish": "stop", "tokens": 40, "text": "a"}),
-    )
-    assert Speed().seconds(10, 64, there) == {"seconds": pytest.approx(40.0), "measured": "answers"}
 
 
 # -- a kernel's answer --------------------------------------------------------------------------------

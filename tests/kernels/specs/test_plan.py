@@ -13,9 +13,7 @@ from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
 from labtui_kernels.lang.edits import format_edits, parse_edits
 from labtui_kernels.lang.shape import ModelShape
-from labtui_kernels.specs.pace import seconds_for
 from labtui_kernels.specs.plan import Axis, Plan, count, count_sweep, plan_sweep
-from labtui_sessions.fields import JobView
 
 SHAPE = ModelShape("qwen3", blocks=8, width=64)
 STYLES = {"terse": Axis("Be brief.", "Be long.")}
@@ -230,15 +228,3 @@ def test_a_diagnosis_counts_its_prompts_and_cells() -> None:
         counted(sites="llm.1", landscape="llm.4")
     with pytest.raises(UsageError, match="did you mean"):
         counted(style="tarse")
-
-
-def test_seconds_are_those_that_the_last_readings_took() -> None:
-    def job(kind: str, prompts: int, seconds: float | None, status: str = "done") -> JobView:
-        return JobView(job="j", kind=kind, status=status, seconds=seconds, plan={"prompts": prompts})
-
-    wanted = {"prompts": 30}
-    assert seconds_for(wanted, []) is None
-    assert seconds_for({}, [job("direction", 10, 2.0)]) is None
-    done = [job("diagnose", 10, 2.0), job("direction", 10, 5.0), job("sweep", 10, 90.0)]
-    assert seconds_for(wanted, done) == pytest.approx(15.0)
-    assert seconds_for(wanted, [*done, job("diagnose", 10, 9.0, "failed")]) == pytest.approx(15.0)

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from labtui_sessions.stats import Difference, Sheet, differences
+from labtui_sessions.stats.effects import effects
 from labtui_sessions.stats.intervals import t_quantile
+from labtui_sessions.stats.null import null_of
+from tests.sessions.stats.sweeps import World, draw
 
 Row = dict[str, Any]
 
@@ -97,3 +100,31 @@ def test_cut_answers_make_it_a_bound() -> None:
     found = [less(a, b).bound for a, b in ((plain, plain), (steered, plain), (plain, steered))]
     assert found == ["", "lower", "upper"]
     assert [less(steered, unsteered).bound, less(steered, steered).bound] == ["lower", "unclear"]
+
+
+def whole(seed: int, **change: Any) -> Sheet:
+    world = World(sites=1, strengths=1, nulls=40, **change)
+    return Sheet.from_columns(draw(world, seed))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_two_directions_that_mean_nothing_differ_by_more_than_the_null_in_one_of_twenty(share: float) -> None:
+    found = [
+        differences(whole(2 * n, share=share), whole(2 * n + 1, share=share), "words")[0] for n in range(200)
+    ]
+    beyond = [abs(one.effect) > one.null_bound for one in found if one.effect and one.null_bound]
+    assert len(beyond) > 190 and sum(beyond) / len(beyond) <= 0.09
+
+
+def test_the_null_of_a_difference_is_wider_than_either_and_needs_both() -> None:
+    one, other = whole(1), whole(2)
+    (found,) = differences(one, other, "words")
+    alone = [null_of(sheet, effects(sheet, "words")).bound[0] for sheet in (one, other)]
+    assert found.null_bound is not None and max(alone) < found.null_bound < sum(alone)
+    plain = draw(World(sites=1, strengths=1, nulls=0), 2)
+    assert differences(one, Sheet.from_columns(plain), "words")[0].null_bound is None
+    rows = [draw(World(sites=1, strengths=1, nulls=20, per_direction=1), n) for n in (3, 4)]
+    single, again = map(Sheet.from_columns, rows)
+    (found,) = differences(single, again, "words")
+    alone = [null_of(sheet, effects(sheet, "words")).row_bound[0] for sheet in (single, again)]
+    assert found.null_bound == pytest.approx(float(np.hypot(*alone))), "single rows are all there is"

@@ -11,6 +11,7 @@ from labtui_artifacts.errors import BadFile, UsageError
 from labtui_kernels.broker.methods.registry import Params, method
 from labtui_kernels.broker.writer import LiveSession
 from labtui_sessions.events import Event
+from labtui_sessions.log import result_in
 from labtui_sessions.source import RowText, collect_row
 from labtui_sessions.tables import Page, parse_conditions
 
@@ -52,6 +53,13 @@ class Row(Params):
     """``key``: the row's key, ``job/row``."""
 
     key: str
+    session: str | None = None
+
+
+class JobResult(Params):
+    """``job``: whose result."""
+
+    job: str
     session: str | None = None
 
 
@@ -117,6 +125,13 @@ async def page(broker: Broker, client: Client, params: TablePage) -> Page:
         half = len(found.rows) // 2
         del found.rows[half:], found.reasons[half:]
     return found
+
+
+@method("job.result", JobResult)
+async def job_result(broker: Broker, client: Client, params: JobResult) -> dict[str, Any]:
+    """All that a job said at its end; empty before its end."""
+    event = broker.sessions.get(params.session).end_of(params.job)
+    return result_in(event) if event is not None else {}
 
 
 @method("row.text", Row)

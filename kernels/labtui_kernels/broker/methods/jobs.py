@@ -13,6 +13,7 @@ from labtui_kernels.broker import planning
 from labtui_kernels.broker.jobs import BATCH, INTERACTIVE
 from labtui_kernels.broker.methods import images
 from labtui_kernels.broker.methods.registry import Params, method
+from labtui_sessions.pace import seconds_for
 
 if TYPE_CHECKING:
     from labtui_kernels.broker.clients import Client
@@ -148,7 +149,6 @@ async def plan(broker: Broker, client: Client, params: Plan) -> dict[str, Any]:
     ``extends`` is the table that it would extend, ``seconds`` how long it takes by what was ``measured``."""
     from labtui_kernels import specs
     from labtui_kernels.broker.methods.artifacts import store
-    from labtui_kernels.specs.pace import seconds_for
 
     spec = await asyncio.to_thread(specs.load, params.spec)
     shape = broker.keeper.shape
