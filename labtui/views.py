@@ -6,8 +6,9 @@ import io
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from labtui.pictures import sent
 from labtui_artifacts.errors import BadFile, LabError
 from labtui_kernels.specs.images import readable
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from labtui.app import LabApp
     from labtui.pictures import Found
+    from labtui.projection import Kernel
     from labtui_sessions.state import SessionState
 
 KEPT = 256
@@ -38,7 +40,7 @@ class Views:
             self._views.move_to_end(digest)
             return self._views[digest]
         source = self._app.source
-        if source is None or digest in self._asked or digest not in source.state.images:
+        if source is None or not digest or digest in self._asked:
             return None
         self._asked.add(digest)
 
@@ -56,6 +58,14 @@ class Views:
 
         self._app.do(work, then, group=f"view:{digest}")
         return None
+
+    async def submit(self, kernel: Kernel, spec: Mapping[str, Any], **extra: Any) -> Any:
+        """Send a spec and its pictures; the kernel's answer."""
+        ready, pictures = await sent(kernel, spec)
+        self.note(pictures)
+        if pictures:
+            extra["names"] = {one.digest: one.name for one in pictures}
+        return await kernel.request("submit", spec=ready, **extra)
 
     def note(self, pictures: Iterable[Found]) -> None:
         """Keep what was read from the files that the user named, and how they were named."""

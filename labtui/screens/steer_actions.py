@@ -97,14 +97,10 @@ class SteerActions(BaseScreen):
 
     def submit(self, spec: dict[str, Any], parent: str | None = None) -> None:
         """Send a spec as an interactive job."""
-        extra: dict[str, Any] = {"parent": parent} if parent else {}
+        extra = {"parent": parent} if parent else {}
 
         async def work(kernel: Kernel) -> Any:
-            ready, pictures = await sent(kernel, spec)
-            self.app.views.note(pictures)
-            if pictures:
-                extra["names"] = {one.digest: one.name for one in pictures}
-            return await kernel.request("submit", spec=ready, priority="interactive", **extra)
+            return await self.app.views.submit(kernel, spec, priority="interactive", **extra)
 
         self.touched = False
         self.ask(work)
