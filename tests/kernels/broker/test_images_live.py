@@ -143,13 +143,13 @@ async def test_jobs_about_a_picture_that_is_not_there_are_refused_before_they_be
     with pytest.raises(UsageError, match=r"picture photo.png \(\w+\) is not in this kernel's store"):
         await lab.request("submit", spec=there)
     jobs = len(lab.state.jobs)
-    with pytest.raises(UsageError, match="the picture '/x.png' was not sent to this kernel"):
+    with pytest.raises(UsageError, match=r"the picture '/x\.png' was not sent to this kernel"):
         await lab.request(
             "submit", spec=GENERATE | {"prompt": [{"role": "user", "content": "x", "images": ["/x.png"]}]}
         )
-    with pytest.raises(UsageError, match="edits: the edit .* needs a picture"):
+    with pytest.raises(UsageError, match=r"edits: the edit .* needs a picture"):
         await lab.request("submit", spec=GENERATE | {"prompt": "x", "edits": "8%*terse@vision.1"})
-    with pytest.raises(UsageError, match="gone.png: no such file"):
+    with pytest.raises(UsageError, match=r"gone\.png: no such file"):
         await pictures.submit(lab, GENERATE | {"prompt": "@gone.png x"})
     assert len(lab.state.jobs) == jobs
     await pictures.submit(lab, spec)  # sends the file again
