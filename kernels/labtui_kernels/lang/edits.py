@@ -18,7 +18,7 @@ from labtui_artifacts.errors import UsageError
 
 from .algebra import DirectionExpr, parse_algebra, take_algebra, take_ref
 from .cursor import Cursor
-from .positions import ALL, KINDS, Where, complete_where, parse_where
+from .positions import ALL, KINDS, ImageSpan, Where, complete_where, parse_where
 from .shape import ModelShape
 from .sites import SiteGroup, complete_site, format_group, parse_sites
 from .strength import NUMBER, Strength, parse_strength
@@ -185,6 +185,23 @@ def format_edits(terms: Iterable[EditTerm]) -> str:
         sign = "-" if negative else "+"
         words.append(f" {sign} {body}" if words else (f"-{body}" if negative else body))
     return "".join(words)
+
+
+def touched(
+    term: EditTerm, count: int, content: Sequence[bool] = (), images: Sequence[ImageSpan] = ()
+) -> list[bool]:
+    """Which of a prompt's ``count`` positions an edit touches; in the vision tower, the tokens of the patches that it does.
+
+    UsageError where it selects what the prompt does not have.
+    """
+    mask = [False] * count
+    if any(site.tower == "llm" for site in term.sites):
+        mask = term.where.prompt_mask(count, content, images)
+    if any(site.tower == "vision" for site in term.sites):
+        for span, marks in zip(images, term.where.patch_mask(images), strict=True):
+            for place, mark in enumerate(marks, span.start):
+                mask[place] = mask[place] or mark
+    return mask
 
 
 _LAST_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
