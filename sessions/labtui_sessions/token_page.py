@@ -68,7 +68,16 @@ def as_rows(table: Table) -> list[dict[str, Any]]:
         return list(_grids(rows))
     if kind == "layers":
         return [_layer(row) for row in rows]
-    names = ("site", "hidden_state", "vectors", "tokens", "norm", "norm_mean", "similarity", "similarity_across")
+    names = (
+        "site",
+        "hidden_state",
+        "vectors",
+        "tokens",
+        "norm",
+        "norm_mean",
+        "similarity",
+        "similarity_across",
+    )
     return [{name: row[name] for name in names if row.get(name) is not None} for row in rows]
 
 
@@ -95,7 +104,12 @@ def _picture(row: Mapping[str, Any]) -> dict[str, Any]:
     digest = str(row.get("digest") or "").removeprefix("sha256:")[:12]
     size = f"{row.get('width')}x{row.get('height')}"
     names = ("resized", "grid", "tokens", "labels", "labelled")
-    return {"image": row.get("image"), "digest": digest, "size": size, **{name: row.get(name) for name in names}}
+    return {
+        "image": row.get("image"),
+        "digest": digest,
+        "size": size,
+        **{name: row.get(name) for name in names},
+    }
 
 
 def _norms(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -107,7 +121,8 @@ def _norms(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if row.get("site") in shown:
             found.setdefault(row.get("image"), {})[str(row["site"])] = number(row.get("norm"))
     return [
-        {"image": image, **{site: norms.get(site) for site in shown}} for image, norms in [*found.items()][:MAX_PICTURES]
+        {"image": image, **{site: norms.get(site) for site in shown}}
+        for image, norms in [*found.items()][:MAX_PICTURES]
     ]
 
 
@@ -168,8 +183,11 @@ def _grids(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in own:
             at, col = row.get("row"), row.get("col")
             if type(at) is int and type(col) is int and 0 <= col < MAX_COLS:
-                word = str(row.get("word") or row.get("token") or "").strip() + ("*" if row.get("match") is True else "")
-                lines.setdefault(at, {})[f"col {col}"] = word
+                word, mark = (
+                    row.get("word") or row.get("token") or "",
+                    "*" if row.get("match") is True else "",
+                )
+                lines.setdefault(at, {})[f"col {col}"] = str(word).strip() + mark
         for at in sorted(lines):
             yield {"image": image, "row": at, **dict(sorted(lines[at].items(), key=lambda c: int(c[0][4:])))}
 

@@ -65,7 +65,11 @@ def test_norms_are_a_line_a_picture() -> None:
     "rows",
     [
         [{**LAYER, "match": "many", "score": float("nan"), "hit_sites": [1], "above": True}],
-        [{**TOKENS[0], "row": "0", "col": None}, {**TOKENS[1], "row": -1, "col": 1 << 40}, {**TOKENS[2], "site": None}],
+        [
+            {**TOKENS[0], "row": "0", "col": None},
+            {**TOKENS[1], "row": -1, "col": 1 << 40},
+            {**TOKENS[2], "site": None},
+        ],
         [{"image": 0, "digest": None, "grid": 3, "rows": "x", "cols": None, "tokens": "many"}],
         [{"image": [1], "site": 5, "norm": "x", "norm_least": 1, "norm_most": 1, "similarity": 1}],
         [{"index": None, "site": "llm.0", "vectors": "x", "mean_norm": 1, "similarity": None}],

@@ -16,7 +16,10 @@ CACHE = "embeddings_cache.pt"
 
 def check(folder: Path) -> None:
     """Raise BadFile, with the way to an index of one's own, when ``folder`` or a layer of it is such a folder."""
-    caches = [*sorted(folder.glob(f"layer_*/{CACHE}"))[:1], *([folder / CACHE] if (folder / CACHE).is_file() else [])]
+    caches = [
+        *sorted(folder.glob(f"layer_*/{CACHE}"))[:1],
+        *([folder / CACHE] if (folder / CACHE).is_file() else []),
+    ]
     if not caches:
         return
     name = caches[0].relative_to(folder)

@@ -315,14 +315,18 @@ class _Queries:
 
     def fine(self, device: torch.device) -> _Queries:
         """The same in float32."""
-        return self if self.rows.dtype == torch.float32 else _Queries.made(self.lines, self.exact, torch.float32, device)
+        if self.rows.dtype == torch.float32:
+            return self
+        return _Queries.made(self.lines, self.exact, torch.float32, device)
 
     @classmethod
     def of(cls, found: _Best, lines: np.ndarray, dtype: torch.dtype, device: torch.device) -> _Queries:
         return cls.made(lines, found.units[torch.from_numpy(lines)], dtype, device)
 
     @classmethod
-    def made(cls, lines: np.ndarray, exact: torch.Tensor, dtype: torch.dtype, device: torch.device) -> _Queries:
+    def made(
+        cls, lines: np.ndarray, exact: torch.Tensor, dtype: torch.dtype, device: torch.device
+    ) -> _Queries:
         """Queries ``exact`` float64 [q, d] of length 1 (or 0), rounded."""
         rounded = exact.to(dtype)
         held = rounded.double()

@@ -31,11 +31,11 @@ def test_its_pickles_are_refused_unopened(tmp_path: Path, layer: str) -> None:
     place = folder / layer / "embeddings_cache.pt"
     place.parent.mkdir(parents=True)
     place.write_bytes(pickle.dumps(Trap(victim)))
-    with pytest.raises(BadFile, match="a LatentLens folder; .* labtui run index") as caught:
+    with pytest.raises(BadFile, match=r"a LatentLens folder; .* labtui run index") as caught:
         import_into(Store(tmp_path / "store"), folder)
     assert "\n" not in str(caught.value) and victim.exists()
 
 
 def test_other_folders_are_refused_as_before(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="without a vector.yaml"):
+    with pytest.raises(UsageError, match=r"without a vector\.yaml"):
         import_into(Store(tmp_path / "store"), tmp_path)

@@ -285,7 +285,7 @@ def test_specs_that_cannot_be_run(
 def test_an_index_of_another_model_is_refused(vision: Lab, pictures: list[str], tmp_path: Path) -> None:
     other = Lab(tmp_path / "other", loaded=tiny_vision("qwen2_vl", seed=1))
     other.store, other.images = vision.store, vision.images
-    with pytest.raises(UsageError, match="index 'text' is of other weights .*; build one of this model"):
+    with pytest.raises(UsageError, match=r"index 'text' is of other weights .*; build one of this model"):
         other.run(spec_of(pictures))
     text = Lab(tmp_path / "text")
     with pytest.raises(UsageError, match="has no vision tower; expected a Qwen-VL model"):
