@@ -329,9 +329,18 @@ class Lab:
 
     def diagnose(self, **fields: Any) -> dict[str, Table]:
         """Diagnose poles (the fields of ``labtui spec diagnose``); ``anatomy``, ``landscape`` and ``cosines``."""
-        return self.wait(self._diagnose({"kind": "diagnose", **_plain(fields)}))
+        return self.wait(self._several({"kind": "diagnose", **_plain(fields)}))
 
-    async def _diagnose(self, spec: Mapping[str, Any]) -> dict[str, Table]:
+    def index(self, name: str, **fields: Any) -> Table:
+        """Build an index of text (the fields of ``labtui spec index``); one row a site."""
+        return self.wait(self._several({"kind": "index", "name": name, **_plain(fields)}))["index"]
+
+    def vision_tokens(self, **fields: Any) -> dict[str, Table]:
+        """Read pictures' tokens (the fields of ``labtui spec vision-tokens``): ``pictures``, ``norms``, ``depth``,
+        ``tokens`` and ``layers``."""
+        return self.wait(self._several({"kind": "vision-tokens", **_plain(fields)}))
+
+    async def _several(self, spec: Mapping[str, Any]) -> dict[str, Table]:
         outcome = await run(self.core, spec)
         tables = [Table(await fetch_table(self.core, name), outcome) for name in outcome.tables]
         return {table.name.rpartition("-")[2]: table for table in tables}

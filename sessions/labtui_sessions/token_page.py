@@ -183,10 +183,11 @@ def _grids(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in own:
             at, col = row.get("row"), row.get("col")
             if type(at) is int and type(col) is int and 0 <= col < MAX_COLS:
-                word = str(row.get("word") or row.get("token") or "").strip() + (
-                    "*" if row.get("match") is True else ""
+                word, mark = (
+                    row.get("word") or row.get("token") or "",
+                    "*" if row.get("match") is True else "",
                 )
-                lines.setdefault(at, {})[f"col {col}"] = word
+                lines.setdefault(at, {})[f"col {col}"] = str(word).strip() + mark
         for at in sorted(lines):
             yield {"image": image, "row": at, **dict(sorted(lines[at].items(), key=lambda c: int(c[0][4:])))}
 

@@ -36,6 +36,10 @@ GROUP = 64
 RESCORE = 2048
 """Pairs scored exactly at a time."""
 MAX_K = 1024
+SAMPLE = 8192
+"""Vectors over all parts that a search looks at first."""
+SKIP = 16
+"""Blocks that go to float32 at once after one where half precision ruled too little out."""
 _SAMPLE = 1024
 _SINGLE = 2.0**-24
 _UNIT = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: _SINGLE}
@@ -102,6 +106,7 @@ class Searcher:
         size = int(self.firsts[-1]) * self.width * self.dtype.itemsize
         self._kept: list[_Block] | None = [] if size <= keep else None
         self._ready = False
+        self._skip = 0  # blocks for which half precision is not asked
 
     @property
     def count(self) -> int:
@@ -129,9 +134,12 @@ class Searcher:
     def search_parts(self, found: _Best) -> Iterator[int]:
         """The search in bounded steps: yields the number of steps done; ``found.hits()`` has the result."""
         scaled = found.prepared(self.dtype, self.device)
+        if self.blocks > 1:
+            self._set_floors(found, scaled)
         for done, block in enumerate(self._blocks(), 1):
             for query in scaled:
                 self._look(block, query, found)
+            self._skip -= 1
             yield done
 
     def begin(self, queries: torch.Tensor, k: int) -> _Best:
@@ -185,36 +193,61 @@ class Searcher:
 
     def _look(self, block: _Block, query: _Queries, found: _Best) -> None:
         """Score exactly whatever may be among the best, and take note."""
-        with full_sums():
-            rough = query.rows @ block.rows.T
-        bound = _Bound.of(self.dtype, query, block.offset, block.residual, block.length)
-        pairs = _survivors(rough, bound, query, found)
-        if self.dtype != torch.float32:
-            pairs = self._sift(block, query, found, pairs)
+        pairs: np.ndarray | None = None
+        if self.dtype == torch.float32 or self._skip <= 0:
+            with full_sums():
+                rough = query.rows @ block.rows.T
+            bound = _Bound.of(self.dtype, query, block.offset, block.residual, block.length)
+            # Where vectors crowd, half precision rules little out: then float32 is asked, for some blocks at once.
+            pairs = _survivors(rough, bound, query, found, few=self.dtype != torch.float32)
+            if pairs is None:
+                self._skip = SKIP
+        if pairs is None:
+            pairs = self._look_closely(block, query, found)
         self._score(block, query, found, pairs)
 
-    def _sift(self, block: _Block, query: _Queries, found: _Best, pairs: np.ndarray) -> np.ndarray:
-        """Where half precision leaves too many pairs to a query, those that a product in float32 leaves."""
-        counts = np.bincount(pairs[0], minlength=len(query.lines))
-        many = np.flatnonzero(counts > max(4 * found.k, (block.stop - block.start) // 64))
-        if not len(many):
-            return pairs
-        kept = [pairs[:, ~np.isin(pairs[0], many)]]
-        part, offset = self.parts[block.part], block.offset.float()
-        columns = np.unique(pairs[1][np.isin(pairs[0], many)])
-        exact = torch.cat(
-            [
-                _units(part, columns[low : low + PREPARE] + block.start).sub_(offset)
-                for low in range(0, len(columns), PREPARE)
-            ]
-        )
-        fine = _Queries.of(found, query.lines[many], torch.float32, self.device)
+    def _look_closely(self, block: _Block, query: _Queries, found: _Best) -> np.ndarray:
+        """Line and column of what a product in float32 does not rule out."""
+        exact = self._exact(self.parts[block.part], np.arange(block.start, block.stop), block.offset)
+        fine = query.fine(self.device)
         with full_sums():
-            rough = fine.rows @ exact.to(self.device).T
-        bound = _Bound.of(torch.float32, fine, block.offset, self._slack, block.length)
-        lines, places = _survivors(rough, bound, fine, found)
-        kept.append(np.stack([many[lines], columns[places]]))
-        return np.concatenate(kept, axis=1)
+            rough = fine.rows @ exact.T
+        pairs = _survivors(rough, self._fine_bound(fine, block.offset, exact), fine, found)
+        assert pairs is not None
+        return pairs
+
+    def _exact(self, part: Part, lines: np.ndarray, offset: torch.Tensor) -> torch.Tensor:
+        """x/|x| - c at these lines of a part as float32 has them, on the device."""
+        rows = torch.empty(len(lines), self.width)
+        for low in range(0, len(lines), PREPARE):
+            piece = lines[low : low + PREPARE]
+            rows[low : low + len(piece)] = _units(part, piece).sub_(offset.float())
+        return rows.to(self.device)
+
+    def _fine_bound(self, fine: _Queries, offset: torch.Tensor, exact: torch.Tensor) -> _Bound:
+        length = float(torch.linalg.vector_norm(exact, dim=1).max()) * 1.001 + self._slack
+        return _Bound.of(torch.float32, fine, offset, self._slack, length)
+
+    def _set_floors(self, found: _Best, scaled: Sequence[_Queries]) -> None:
+        """Scores that the best k surely reach, from some vectors of every part: they spare exact scores later."""
+        each = max(16, SAMPLE // len(self.parts))
+        for query in scaled:
+            fine = query.fine(self.device)
+            reached: list[np.ndarray] = []
+            for part in self.parts:
+                if not len(part.vectors):
+                    continue
+                lines = np.unique(np.linspace(0, len(part.vectors) - 1, each).round().astype(np.int64))
+                none = torch.zeros(self.width, dtype=torch.float64)
+                exact = self._exact(part, lines, none)
+                with full_sums():
+                    rough = (fine.rows @ exact.T).cpu().numpy().astype(np.float64)
+                bound = self._fine_bound(fine, none, exact)
+                low = bound.lower(rough, fine.numbers[:, None])
+                reached.append(np.sort(low, axis=1)[:, -found.k :])
+            every = np.concatenate(reached, axis=1)
+            if every.shape[1] >= found.k:
+                found.floor[query.lines] = np.sort(every, axis=1)[:, -found.k]
 
     def _score(self, block: _Block, query: _Queries, found: _Best, pairs: np.ndarray) -> None:
         part, first = self.parts[block.part], int(self.firsts[block.part]) + block.start
@@ -245,6 +278,7 @@ class _Best:
         self.numbers = np.full((count, k), -1, np.int64)
         self.scores = np.full((count, k), -np.inf, np.float32)
         self.kth = np.full(count, -np.inf)
+        self.floor = np.full(count, -np.inf)
 
     def prepared(self, dtype: torch.dtype, device: torch.device) -> list[_Queries]:
         """The queries in pieces, ready for products."""
@@ -279,9 +313,21 @@ class _Queries:
     exact: torch.Tensor
     numbers: np.ndarray
 
+    def fine(self, device: torch.device) -> _Queries:
+        """The same in float32."""
+        if self.rows.dtype == torch.float32:
+            return self
+        return _Queries.made(self.lines, self.exact, torch.float32, device)
+
     @classmethod
     def of(cls, found: _Best, lines: np.ndarray, dtype: torch.dtype, device: torch.device) -> _Queries:
-        exact = found.units[torch.from_numpy(lines)]
+        return cls.made(lines, found.units[torch.from_numpy(lines)], dtype, device)
+
+    @classmethod
+    def made(
+        cls, lines: np.ndarray, exact: torch.Tensor, dtype: torch.dtype, device: torch.device
+    ) -> _Queries:
+        """Queries ``exact`` float64 [q, d] of length 1 (or 0), rounded."""
         rounded = exact.to(dtype)
         held = rounded.double()
         numbers = np.stack(
@@ -312,7 +358,7 @@ class _Bound:
         return cls((query.exact @ offset).numpy(), residual, length, dtype, query.exact.shape[1])
 
     def _fixed(self, numbers: np.ndarray) -> np.ndarray:
-        residual, length = numbers[:, 0], numbers[:, 1]
+        residual, length = numbers[..., 0], numbers[..., 1]
         rounding = residual * self.length + length * self.residual
         summing = 4 * (self.width + 8) * _SINGLE * length * (self.length + self.residual)
         # The exact score is itself rounded to float32: cosines are at most 1.
@@ -333,8 +379,10 @@ class _Bound:
         return np.where(wanted >= 0, wanted / (1 + unit), wanted / (1 - unit))
 
 
-def _survivors(rough: torch.Tensor, bound: _Bound, query: _Queries, found: _Best) -> np.ndarray:
-    """Line and column [2, pairs] of the products [q, n] that the bound does not rule out.
+def _survivors(
+    rough: torch.Tensor, bound: _Bound, query: _Queries, found: _Best, *, few: bool = False
+) -> np.ndarray | None:
+    """Line and column [2, pairs] of the products [q, n] that the bound does not rule out; with ``few``, None for many.
 
     Looked for in groups: nearly all of them have no such product, which their largest tells.
     """
@@ -343,16 +391,22 @@ def _survivors(rough: torch.Tensor, bound: _Bound, query: _Queries, found: _Best
         rough = torch.nn.functional.pad(rough, (0, groups * GROUP - rough.shape[1]), value=-torch.inf)
     grouped = rough.view(len(rough), groups, GROUP)
     tops = grouped.amax(2)
-    best = found.kth[query.lines] - bound.base
+    best = np.maximum(found.kth[query.lines], found.floor[query.lines]) - bound.base
     if groups >= found.k:
         # What the tops of k groups surely reach, the best k of all vectors reach.
         reached = tops.topk(found.k, dim=1).values[:, -1].float().cpu().numpy().astype(np.float64)
         best = np.maximum(best, bound.lower(reached, query.numbers))
     cut = _at_most(bound.cut(best, query.numbers), rough.dtype).to(rough.device)
-    lines, places = (tops >= cut[:, None]).nonzero(as_tuple=True)
+    hot = tops >= cut[:, None]
+    most = max(64, tops.numel() // 32)
+    if few and int(hot.sum()) > most:
+        return None
+    lines, places = hot.nonzero(as_tuple=True)
     held = grouped[lines, places]
     # Without a threshold yet padding passes too, but for being no number.
     inside, columns = ((held >= cut[lines, None]) & (held > -torch.inf)).nonzero(as_tuple=True)
+    if few and len(inside) > 2 * most:
+        return None
     return torch.stack([lines[inside], columns + places[inside] * GROUP]).cpu().numpy()
 
 

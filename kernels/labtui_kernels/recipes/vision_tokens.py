@@ -134,9 +134,8 @@ class VisionTokensRecipe:
                 yield
         if layers:
             self._commit(ctx, "layers", "layers", layers)
-        if {"embedding", "unembedding"} <= set(spec.read) and Vocabulary(
-            ctx.engine, ctx.loaded.tokenizer
-        ).tied:
+        both = {"embedding", "unembedding"} <= set(spec.read)
+        if both and Vocabulary(ctx.engine, ctx.loaded.tokenizer).tied:
             notes.append("this model's embedding and unembedding are one matrix, so these two readings agree")
         if spec.name:
             self._keep(ctx, kept, pictures, states)

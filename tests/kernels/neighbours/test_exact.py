@@ -20,9 +20,7 @@ def rows_of(parts: list[Part]) -> np.ndarray:
     """All vectors as float32 has them, centred by their parts' means."""
     return np.concatenate(
         [
-            part.vectors.astype(np.float32) - (0 if part.mean is None else part.mean).astype(np.float32)
-            if part.mean is not None
-            else part.vectors.astype(np.float32)
+            part.vectors.astype(np.float32) - (np.float32(0) if part.mean is None else part.mean)
             for part in parts
         ]
     )
