@@ -60,6 +60,29 @@ def test_the_cell_with_most_flips_is_chosen_where_enough_stays() -> None:
         assert (one.cell.site, one.cell.text, one.feasible) == ("vision.2", "100%", True)
         fit = [c for c in found if c.delta == one.cell.delta and (c.spared is None or c.spared >= 0.8)]
         assert one.cell.flips == max(c.flips or 0 for c in fit)
+
+
+def test_the_weakest_of_cells_that_flip_about_as_many_is_chosen() -> None:
+    rows = [row for row in answers() if row["site"] in ("vision.2", "") and row["delta"] in ("color", "")]
+    weak = [
+        {**row, "strength_text": "80%", "strength_abs": 8.0, "strength_pct": 80.0}
+        for row in rows
+        if row["strength_text"] == "100%"
+    ]
+    flipped = [row for row in weak if row["flip"] and row["question"] == "ink" and not row["control"]]
+    flipped[0].update(flip=False, stays=True)
+    (one,) = stroop.choose(stroop.cells([*rows, *weak]), 0.8)
+    assert one.cell.text == "80%", "one flip of 30 fewer is within a standard error"
+    for row in flipped[:6]:
+        row.update(flip=False, stays=True)
+    (one,) = stroop.choose(stroop.cells([*rows, *weak]), 0.8)
+    assert one.cell.text == "100%"
+
+
+def test_only_the_last_job_of_a_table_counts() -> None:
+    twice = table("s", answers(1))
+    twice.add("j2", "again", answers(2))
+    assert stroop.rows_of(twice) == stroop.rows_of(table("s", answers(2)))
     rows = [
         {**row, "stays": False}
         if row["question"] == "word" and row["site"] == "vision.2" and row["stays"]
