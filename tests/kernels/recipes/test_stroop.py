@@ -282,7 +282,10 @@ def test_tables_and_their_rows(seen: Any) -> None:
     for cell in ctx.of("cell.committed"):
         kinds.setdefault(cell["table"], reading.kind_of({key for row in cell["rows"] for key in row}))
     assert kinds == {"s-chunks": "chunks", "s-cosines": "cosines", "s": "answers", "s-judged": "answers"}
-    assert ctx.counts["rows"] >= result["committed"] == len(rows_in(ctx, "s")) + len(rows_in(ctx, "s-judged"))
+    assert result["committed"] == len(rows_in(ctx, "s")) + len(rows_in(ctx, "s-judged"))
+    # The random model names no colour, so nothing is chosen, and the chosen cells' rows are not run.
+    judged = 2 * 3 * (2 * 3 + 2 * 20)
+    assert ctx.counts["rows"] == result["committed"] + judged and not result["choice"]
     rows = rows_in(ctx, "s")
     by_control = {c: sum(row["control"] == c for row in rows) for c in ("", "zero", "random", "shuffled")}
     # 2 sites x 2 strengths x 3 deltas x 3 pictures x 2 questions; ten of each null on two pictures.
