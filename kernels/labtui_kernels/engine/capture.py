@@ -72,7 +72,7 @@ def selected(row: Tokens, where: Where, merge: int = 2) -> list[int]:
     ``merge`` is the side of the square of patches that the model makes into one token of an image.
     """
     answer = len(getattr(row, "answer", ()))
-    mask = where.prompt_mask(len(row.ids), row.content, image_spans(images_of(row), merge))
+    mask = where.prompt_mask(len(row.ids), row.content, image_spans(getattr(row, "images", ()), merge))
     mask += [where.generated_at(step, len(row.ids)) for step in range(answer)]
     found = [position for position, chosen in enumerate(mask) if chosen]
     if not found:
@@ -85,7 +85,7 @@ def selected_patches(row: Tokens, where: Where, merge: int = 2) -> list[tuple[in
 
     With pooling ``none`` a reading has merge² lines for each, in the order of their square; at ``vision.merged`` one.
     """
-    masks = where.patch_mask(image_spans(images_of(row), merge))
+    masks = where.patch_mask(image_spans(getattr(row, "images", ()), merge))
     return [(image, place) for image, mask in enumerate(masks) for place, on in enumerate(mask) if on]
 
 
@@ -125,7 +125,7 @@ def capture_parts(
     patches = _reader(forward, names, pictures, where, seen, pooling) if seen else None
     if patches is not None and not read:
         for members in take_rows(pictures, forward.patches):
-            yield tuple(members), patches.read(members)
+            yield tuple(members), patches.read(members, keep=False)
         return
     found: dict[Site, torch.Tensor] = {}
 

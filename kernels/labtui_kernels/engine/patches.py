@@ -83,9 +83,9 @@ class PatchReader:
         """How many patches a site has for each merged patch."""
         return 1 if site.point == "merged" else self._tower.unit
 
-    def read(self, members: Sequence[int]) -> dict[Site, torch.Tensor]:
+    def read(self, members: Sequence[int], keep: bool = True) -> dict[Site, torch.Tensor]:
         """Show the tower the images of these prompts: site → float32 on the CPU, a line for each prompt in the order of
-        ``members``, or with pooling ``none`` for each of its selected patches. What the tower gives is kept."""
+        ``members``, or with pooling ``none`` for each of its selected patches. ``keep`` gives them the features."""
         pictures = [each for index in members if (each := self._pictures[index]) is not None]
         inputs = unique(pictures)
         found: dict[Site, torch.Tensor] = {}
@@ -97,7 +97,7 @@ class PatchReader:
             )
 
         features = self._tower.run(inputs, {site: tap(site) for site in self._sites})
-        self._tower.share(inputs, features, pictures)
+        self._tower.share(inputs, features, pictures if keep else ())
         return {site: found[site].cpu().clone() for site in self._sites}
 
     def _places(self, members: Sequence[int], inputs: Sequence[TowerInput], unit: int) -> list[torch.Tensor]:
@@ -131,7 +131,7 @@ def patch_norms(tower: Tower, pictures: Pictures, sites: Sequence[Site]) -> dict
     def tap(site: Site) -> Tap:
         return lambda hidden: found.__setitem__(site, hidden.float().norm(dim=-1))
 
-    tower.share(pictures.inputs, tower.run(pictures.inputs, {site: tap(site) for site in sites}), [pictures])
+    tower.share(pictures.inputs, tower.run(pictures.inputs, {site: tap(site) for site in sites}), ())
     return {site: each.cpu().numpy() for site, each in found.items()}
 
 

@@ -17,7 +17,7 @@ from labtui_artifacts.errors import UsageError
 
 from ..lang.sites import Site
 from .edits import RowEdits
-from .rows import ImageInput, Op
+from .rows import NO_TOWER, ImageInput, Op
 
 if TYPE_CHECKING:
     from .forward import Forward
@@ -103,6 +103,10 @@ class Pictures:
         """Equal for two prompts of the same tokens only if the same features stand in their first ``length`` tokens."""
         return tuple((each.image.start, each.key) for each in self.inputs if each.image.start < length)
 
+    def forget(self) -> None:
+        """Let go of the features; those used last stay in the tower's cache."""
+        self.features.clear()
+
     def placed(self) -> Iterator[tuple[int, Features]]:
         """The position of each image's first token, and its features."""
         for each in self.inputs:
@@ -137,9 +141,7 @@ def check_images(what: str, ids: Sequence[int], images: Sequence[ImageInput], fo
     """Raise UsageError unless the images fit the model and stand exactly where the prompt has image tokens."""
     if not forward.family.vision:
         if images:
-            raise UsageError(
-                f"{what}: it has an image, and this model has no vision tower; leave the image out, or load a Qwen-VL model"
-            )
+            raise UsageError(f"{what}: {NO_TOWER}")
         return
     token, merge = forward.image_token, forward.shape.merge
     free = ids.count(token)

@@ -17,6 +17,7 @@ from ..lang.sites import Site
 
 Op: TypeAlias = Literal["add", "project", "replace"]
 Finish: TypeAlias = Literal["", "stop", "length", "cancelled"]
+NO_TOWER = "the prompt has an image, and this model has no vision tower; leave the image out, or load a Qwen-VL model"
 OPS: tuple[Op, ...] = ("add", "project", "replace")
 
 
@@ -124,9 +125,11 @@ class ImageInput:
         return ImageSpan(self.start, frames * (rows // merge), cols // merge, self.ink)
 
 
-def image_spans(images: Sequence[ImageInput], merge: int) -> tuple[ImageSpan, ...]:
-    """Where the tokens of a prompt's images lie."""
-    return tuple(image.span(merge) for image in images)
+def image_spans(images: Sequence[ImageInput | ImageSpan], merge: int) -> tuple[ImageSpan, ...]:
+    """Where the tokens of a prompt's images lie; UsageError for images before a model without a tower (merge 0)."""
+    if images and not merge:
+        raise UsageError(NO_TOWER)
+    return tuple(image if isinstance(image, ImageSpan) else image.span(merge) for image in images)
 
 
 @dataclass(frozen=True, eq=False)

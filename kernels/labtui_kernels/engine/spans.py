@@ -47,8 +47,11 @@ class Shows(Protocol):
 
 
 def images_of(row: object) -> tuple[ImageInput, ...]:
-    """The images of a prompt; none where it knows no such thing."""
-    return tuple(getattr(row, "images", ()))
+    """The images of a prompt, none where it knows no such thing; UsageError where it has their places alone."""
+    images = tuple(getattr(row, "images", ()))
+    if not all(isinstance(image, ImageInput) for image in images):
+        raise UsageError("the prompt has image tokens, but not the pixels of its images; give both")
+    return images
 
 
 def look_at(
@@ -118,7 +121,7 @@ def spans(
             yield Span(tuple(members), start, stop, hidden, stop == length)
         for each in shown:
             if each is not None:
-                each.features.clear()  # those used last stay in the tower's cache
+                each.forget()
 
 
 def _chunk(forward: Forward) -> int:
