@@ -33,6 +33,7 @@ from labtui.screens.shelf import Shelf
 from labtui.screens.steer import Steer
 from labtui.screens.sweep import Sweep
 from labtui.typeahead import TypeAhead
+from labtui.views import Views
 
 if TYPE_CHECKING:
     from labtui.options import Target
@@ -96,6 +97,7 @@ class LabApp(AppActions, TypeAhead, App[None]):
         self.details: dict[str, dict[str, Any]] = {}
         self.references: dict[str, float] = {}
         self.wanted_direction = ""
+        self.views = Views(self)
         self._was_up = True
         self._mine: contextvars.Context | None = None
         """The context of this app's own tasks; before it is mounted there are no others."""

@@ -7,8 +7,10 @@ digests into the spec; the kernel never opens a path of the user's machine.
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,86 +19,123 @@ from labtui_artifacts.images import is_digest
 from labtui_kernels.specs.images import expand, named, pictures_in
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from labtui.projection import Kernel
 
 PIECE = 1024 * 1024
 """Bytes that are sent at a time, so that other messages find their way between."""
+VIEW = 256
+"""Longest side of the small picture that is kept for showing, in pixels."""
+KEPT = 64
+"""Files whose digest and view are remembered while they do not change."""
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A picture's file on this machine: its bytes, their digest, its size in pixels."""
+class Found:
+    """A picture that a spec names: ``path`` is its file on this machine, None where it is only in the session.
 
-    path: Path
-    data: bytes
+    ``size`` is (width, height) in pixels, ``note`` what was left out of it, ``view`` a small copy for showing.
+    """
+
     digest: str
+    name: str
     size: tuple[int, int]
+    path: Path | None = None
     note: str = ""
+    view: Image | None = field(default=None, repr=False, compare=False)
 
 
-def open_file(path: Path) -> Opened:
-    """A picture's file, read and decoded to see that it is one. UsageError or BadFile in one line that names it."""
+_files: OrderedDict[tuple[str, int, int], Found] = OrderedDict()
+_lock = threading.Lock()
+
+
+def look(path: Path) -> Found:
+    """What a picture's file holds; remembered while it does not change.
+
+    UsageError or BadFile, in one line that names it, for what is no picture.
+    """
+    return _look(path)[0]
+
+
+def _look(path: Path) -> tuple[Found, bytes | None]:
+    """The same, with the file's bytes where they had to be read."""
     from labtui_kernels.models.pictures import open_picture, read_picture
 
+    try:
+        stat = path.stat()
+        key = (str(path), stat.st_mtime_ns, stat.st_size)
+    except (OSError, ValueError):
+        key = (str(path), -1, -1)
+    with _lock:
+        if key in _files:
+            _files.move_to_end(key)
+            return _files[key], None
     data = read_picture(path)
     picture = open_picture(data, str(path))
-    return Opened(path, data, picture.digest, picture.size, picture.note)
+    view = picture.image.copy()
+    view.thumbnail((VIEW, VIEW))
+    found = Found(picture.digest, path.name, picture.size, path, picture.note, view)
+    with _lock:
+        _files[key] = found
+        while len(_files) > KEPT:
+            _files.popitem(last=False)
+    return found, data
 
 
 async def submit(kernel: Kernel, spec: Mapping[str, Any], base: Path | None = None, **extra: Any) -> Any:
     """Submit a spec with its pictures; the kernel's answer. ``base`` is as for :func:`sent`."""
-    ready, names = await sent(kernel, spec, base)
-    if names:
-        extra["names"] = names
+    ready, pictures = await sent(kernel, spec, base)
+    if pictures:
+        extra["names"] = {one.digest: one.name for one in pictures}
     return await kernel.request("submit", spec=ready, **extra)
 
 
 async def sent(
     kernel: Kernel, spec: Mapping[str, Any], base: Path | None = None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The spec with digests in place of its pictures' paths, which the kernel has from now on, and names by digest.
+) -> tuple[dict[str, Any], list[Found]]:
+    """The spec with digests in place of its pictures' paths, which the kernel has from now on; and these pictures.
 
     Words ``@photo.png`` of its prompts count; paths are relative to ``base`` (the working directory). Where no such
-    file is, a picture of the session that has its name is taken: a run is done again without its file.
+    file is, a picture of the session that has its name is taken, so that a run can be done again without its file.
     """
-    found = expand(spec, Path.cwd() if base is None else base.absolute())
-    paths = [one for one in pictures_in(found) if not is_digest(one)]
-    if not paths:
-        return found, {}
+    ready = expand(spec, Path.cwd() if base is None else base.absolute())
     digests: dict[str, str] = {}
-    names: dict[str, str] = {}
-    for text in paths:
+    pictures: list[Found] = []
+    for text in [one for one in pictures_in(ready) if not is_digest(one)]:
         path = Path(text)
         known = None if path.exists() else _of_session(kernel, path.name)
-        digest = known or await send(kernel, path)
-        digests[text] = digest
-        names[digest] = path.name
-    return named(found, digests), names
+        found = known or await send(kernel, path)
+        digests[text] = found.digest
+        pictures.append(found)
+    return named(ready, digests) if digests else ready, pictures
 
 
-def _of_session(kernel: Kernel, name: str) -> str | None:
-    """The digest of the session's last picture of that name."""
-    images = kernel.state.images
-    return next((digest for digest in reversed(images) if images[digest].name == name), None)
+def _of_session(kernel: Kernel, name: str) -> Found | None:
+    """The session's last picture of that name."""
+    for digest, image in reversed(kernel.state.images.items()):
+        if image.name == name:
+            return Found(digest, name, (image.width, image.height))
+    return None
 
 
-async def send(kernel: Kernel, path: Path) -> str:
-    """Give the kernel a picture's file, unless it has those bytes; their digest."""
-    opened = await asyncio.to_thread(open_file, path)
-    if opened.digest in await kernel.request("image.missing", digests=[opened.digest]):
-        await _upload(kernel, opened)
-    return opened.digest
+async def send(kernel: Kernel, path: Path) -> Found:
+    """Give the kernel a picture's file, unless it has those bytes."""
+    found, data = await asyncio.to_thread(_look, path)
+    if found.digest in await kernel.request("image.missing", digests=[found.digest]):
+        if data is None:
+            data = await asyncio.to_thread(path.read_bytes)
+        await _upload(kernel, found, data)
+    return found
 
 
-async def _upload(kernel: Kernel, opened: Opened) -> None:
-    data, offset = opened.data, 0
-    while True:
+async def _upload(kernel: Kernel, found: Found, data: bytes) -> None:
+    offset, last = 0, False
+    while not last:
         piece = data[offset : offset + PIECE]
         last = offset + len(piece) >= len(data)
         try:
-            await kernel.request("image.put", digest=opened.digest, offset=offset, data=piece, last=last)
+            await kernel.request("image.put", digest=found.digest, offset=offset, data=piece, last=last)
         except UsageError as error:
-            raise UsageError(f"{opened.path}: {error}") from None
+            raise UsageError(f"{found.path}: {error}") from None
         offset += len(piece)
-        if last:
-            return

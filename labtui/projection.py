@@ -173,6 +173,7 @@ def shape_of(state: SessionState) -> ModelShape | None:
         vision_blocks=_whole(info.get("vision_blocks")),
         vision_width=_whole(info.get("vision_width")),
         deepstack=_whole(info.get("deepstack")),
+        merge=_whole(info.get("merge")),
     )
 
 

@@ -38,6 +38,14 @@ def asked_at(reading: Reading, numbers: Sequence[int], id: str) -> int:
     return ids.index(id) if id in ids else 0
 
 
+def pictures_of(reading: Reading, prompt: int) -> tuple[Any, Any]:
+    """What the table says of a prompt's pictures: their names, and their digests; None where it says nothing."""
+    sheet = reading.sheet
+    rows = (sheet.prompt == prompt).nonzero()[0].tolist()
+    names, digests = (sheet.columns.get(column) for column in ("picture", "prompt_images"))
+    return (names[rows[0]] if names and rows else None, digests[rows[0]] if digests and rows else None)
+
+
 def answers_of(reading: Reading, cell: Cell, prompt: int) -> list[Answer]:
     """A cell's answers to a prompt, one a seed."""
     sheet, metric = reading.sheet, reading.summary.metric

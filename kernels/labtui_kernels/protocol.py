@@ -164,7 +164,7 @@ class Run(Message, tag="run"):
     ``committed`` are the cells that its journal, and the table that it extends, already hold, the first ``own``
     of them its journal; ``first_row`` is the number of its first row in that table. ``known`` says what the rows of
     those cells measured, by cell, to the kinds of job that go on from it. ``made_with`` are the digests of the
-    directions that the job's own cells were made with.
+    directions that the job's own cells were made with, ``pictures`` what the user calls its pictures, by digest.
     """
 
     job: str
@@ -177,6 +177,7 @@ class Run(Message, tag="run"):
     first_row: int = 0
     made_with: dict[str, str] = {}
     own: int = 0
+    pictures: dict[str, str] = {}
 
 
 class Control(Message, tag="control"):

@@ -111,7 +111,7 @@ class DiagnoseActions(BaseScreen):
         """Queue a diagnosis and show it when it begins."""
         self._wanted = ""
         self.ask(
-            lambda kernel: kernel.request("submit", spec=spec, priority="interactive"),
+            lambda kernel: self.app.views.submit(kernel, spec, priority="interactive"),
             lambda _: self.app.say("queued"),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,10 +12,14 @@ from labtui_kernels.lang.positions import Where, parse_where
 from labtui_kernels.lang.shape import ModelShape
 from labtui_kernels.lang.sites import SiteGroup, format_group
 from labtui_kernels.lang.strength import Strength
+from labtui_kernels.specs.images import joined, split, word
 
 SYSTEM = "You are a helpful assistant."
 WHERES = ("all", "prompt", "last", "generated")
 """What the where key goes through; any other place is written in the edit expression."""
+
+SEEN = ("all", "prompt", "image", "ink")
+"""Kinds of places that a site of the vision tower has."""
 
 MODERATE = Strength(30.0, "pct")
 """The strength of an edit that nobody has given one yet: seen in most models, and seldom their end."""
@@ -55,11 +60,10 @@ class Draft:
     # -- as a spec ------------------------------------------------------------------------------------
 
     @property
-    def messages(self) -> list[dict[str, str]]:
-        """The chat, system prompt first."""
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        turns = [{"role": role, "content": content} for role, content in self.turns]
-        return [*system, *turns, {"role": "user", "content": self.prompt}]
+    def messages(self) -> list[dict[str, Any]]:
+        """The chat, system prompt first; pictures are named as the user did."""
+        system: list[dict[str, Any]] = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, *(_turn(role, text) for role, text in (*self.turns, ("user", self.prompt)))]
 
     @property
     def edits(self) -> str:
@@ -90,14 +94,15 @@ class Draft:
         return spec
 
     @classmethod
-    def from_spec(cls, spec: dict[str, Any]) -> Draft:
-        """The draft that such a spec came from; what does not fit is left at its default."""
+    def from_spec(cls, spec: dict[str, Any], names: Mapping[str, str] | None = None) -> Draft:
+        """The draft that such a spec came from; what does not fit is left at its default. ``names`` says what the user
+        calls pictures, by digest."""
         turns: list[tuple[str, str]] = []
         prompt, system = spec.get("prompt", ""), spec.get("system", SYSTEM)
         if isinstance(prompt, list):
             for message in prompt:
                 if isinstance(message, dict) and isinstance(message.get("content"), str):
-                    turns.append((str(message.get("role", "user")), message["content"]))
+                    turns.append((str(message.get("role", "user")), _typed(message, names or {})))
             if turns and turns[0][0] == "system":
                 system = turns.pop(0)[1]
             prompt = turns.pop()[1] if turns and turns[-1][0] == "user" else ""
@@ -140,7 +145,9 @@ class Draft:
     def with_site(self, site: SiteGroup) -> Draft:
         """The same at another site."""
         if self.term:
-            return replace(self._with_first(replace(self.term, sites=site)), site=site)
+            sees = any(one.tower == "vision" for one in site)
+            where = Where() if sees and self.where.kind not in SEEN else self.where
+            return replace(self._with_first(replace(self.term, sites=site, where=where)), site=site)
         return replace(self, site=site)._complete()
 
     def with_direction(self, name: str) -> Draft:
@@ -186,6 +193,22 @@ class Draft:
         if not self.terms:
             return "no edit yet"
         return self.edits
+
+
+def _turn(role: str, text: str) -> dict[str, Any]:
+    """A turn as a message: what the user typed, its picture words taken out as images."""
+    if role != "user":
+        return {"role": role, "content": text}
+    content, images = split(text)
+    return {"role": role, "content": content, **({"images": images} if images else {})}
+
+
+def _typed(message: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """A message's text as the user would type it, its pictures as words."""
+    images = message.get("images")
+    known = [str(image) for image in images] if isinstance(images, list | tuple) else []
+    role, text = message.get("role"), str(message["content"])
+    return joined(text, [word(names.get(image, image)) for image in known]) if role == "user" else text
 
 
 def site_text(site: SiteGroup) -> str:

@@ -3,9 +3,9 @@ side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual import on
 from textual.app import ComposeResult
@@ -29,8 +29,10 @@ from labtui.widgets.options import OptionsForm
 from labtui.widgets.panel import Panel
 from labtui.widgets.prompt import Prompt
 from labtui.widgets.sitetree import SiteTree
-from labtui.widgets.tokens import Templated, Tokens, generated_tokens, legend
+from labtui.widgets.thumbnail import PictureLines, Shown
+from labtui.widgets.tokens import Templated, Tokens, generated_tokens, legend, spans
 from labtui_artifacts.errors import UsageError
+from labtui_artifacts.images import short
 from labtui_kernels.lang.edits import complete_edits
 
 if TYPE_CHECKING:
@@ -96,7 +98,10 @@ class Steer(SteerActions):
                     )
                     yield Panel(
                         Static("", id="turns", markup=False),
-                        Prompt(id="prompt-text", placeholder="ask the model something; enter runs"),
+                        Prompt(
+                            id="prompt-text", placeholder="ask the model something (@ a picture); enter runs"
+                        ),
+                        PictureLines(id="pictures"),
                         title="Prompt",
                         key="i",
                         id="prompt",
@@ -140,7 +145,7 @@ class Steer(SteerActions):
         self.shape = shape_of(state)
         job = last_job(state, "generate", "patch")
         if job is not None and (not source.live or not self.touched) and job.spec:
-            self.draft = Draft.from_spec(job.spec)
+            self.draft = self.draft_of(job.spec)
         elif job is None and not source.live:
             self.draft = Draft()  # of a replay that has come to no run yet, not of the kernel before it
         if self.app.wanted_direction:
@@ -299,19 +304,46 @@ class Steer(SteerActions):
                     (),
                     frozenset(row.read),
                     frozenset(row.edited),
+                    spans(row.images),
                     generated_tokens(self.draft.where) if row.edits else "",
                 )
+        self._project_pictures(state, job, live)
         self.query_one(Tokens).show(shown or "the templated prompt will be here")
         self.query_one("#tokens", Panel).note(legend(shown) if isinstance(shown, Templated) else "")
         if live:
             self.want_tokens()
+
+    def _project_pictures(self, state: SessionState, job: JobView | None, live: bool) -> None:
+        """The pictures of the prompt: as it is written, or as the last run had them."""
+        shown = self.pictures
+        if not live or not self.touched:
+            rows = state.rows_of(job.job) if job is not None else []
+            row = next((r for r in reversed(rows) if r.images), None)
+            if row is not None:
+                shown = [self._recorded(state, image) for image in row.images]
+            elif not live:
+                shown = []
+        self.query_one(PictureLines).show(shown, self.picture_problem if live else "")
+
+    def _recorded(self, state: SessionState, image: Mapping[str, Any]) -> Shown:
+        digest = str(image.get("digest", ""))
+        known = state.images.get(digest)
+        span = next(iter(spans([image])), None)
+        return Shown(
+            digest,
+            known.name if known is not None else short(digest),
+            (known.width, known.height) if known is not None else (0, 0),
+            span.rows if span is not None else 0,
+            span.cols if span is not None else 0,
+            view=self.app.views.get(digest),
+        )
 
     def _project_history(self, state: SessionState) -> None:
         runs = [j for j in state.jobs.values() if j.kind == "generate" and j.spec]
         choices = [
             Choice(
                 j.job,
-                str(Draft.from_spec(j.spec).prompt)[:60].replace("\n", " "),
+                str(self.draft_of(j.spec).prompt)[:60].replace("\n", " "),
                 str(j.spec.get("edits") or "plain"),
             )
             for j in reversed(runs)
@@ -321,7 +353,7 @@ class Steer(SteerActions):
 
     def _project_chart(self, state: SessionState) -> None:
         term = self.draft.term
-        tried = related(state, self.draft)
+        tried = related(state, self.draft, self.app.views.names(state))
         words = Series("words", _points(tried, "words"))
         perplexity = Series("perplexity", _points(tried, "perplexity"))
         mark = self.scale(state).all_units(term.strength)[0] if term is not None else None
@@ -353,7 +385,7 @@ class Steer(SteerActions):
         source = self.app.source
         job = source.state.jobs.get(message.id) if source is not None else None
         if job is not None and job.spec:
-            self.change(Draft.from_spec(job.spec))
+            self.change(self.draft_of(job.spec))
 
     @on(Input.Changed, "#edit-line")
     def _edits_typed(self, event: Input.Changed) -> None:
@@ -393,12 +425,14 @@ class Steer(SteerActions):
         self.change(replace(self.draft, options=message.options))
 
 
-def related(state: SessionState, draft: Draft) -> list[Tried]:
+def related(state: SessionState, draft: Draft, names: Mapping[str, str] | None = None) -> list[Tried]:
     """Finished rows that belong on one chart: answers to the draft's chat, the plain ones and those with the
-    draft's direction and site."""
+    draft's direction and site. ``names`` says how pictures are written, by digest."""
     wanted = draft.edits.partition("*")[2]
     asked = {
-        j.job for j in state.jobs.values() if j.spec and Draft.from_spec(j.spec).messages == draft.messages
+        j.job
+        for j in state.jobs.values()
+        if j.spec and Draft.from_spec(j.spec, names).messages == draft.messages
     }
     found = []
     for one in state.tried:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from labtui.pictures import Found, sent
 from labtui.projection import Kernel, arms, last_job
 from labtui.screens.base import BaseScreen
 from labtui.screens.draft import WHERES, Draft, site_text
@@ -13,12 +14,15 @@ from labtui.widgets.arms import MARKS, Arm
 from labtui.widgets.dialog import Choice, Field, Form, Menu, Values
 from labtui.widgets.knob import UNITS, Scale, unit_name
 from labtui.widgets.sitetree import SiteTree
-from labtui.widgets.tokens import Templated, Tokens, generated_tokens, indices
-from labtui_artifacts.errors import LabError, UsageError
+from labtui.widgets.thumbnail import Shown
+from labtui.widgets.tokens import Templated, Tokens, generated_tokens, indices, spans
+from labtui_artifacts.errors import BadFile, LabError, UsageError
+from labtui_kernels.lang.edits import touched
 from labtui_kernels.lang.sites import Site, parse_sites
 from labtui_kernels.lang.strength import Strength, parse_strength
 
 if TYPE_CHECKING:
+    from labtui_kernels.lang.edits import EditTerm
     from labtui_kernels.lang.shape import ModelShape
     from labtui_sessions.fields import RowView
     from labtui_sessions.state import SessionState
@@ -54,10 +58,19 @@ class SteerActions(BaseScreen):
         self.shape: ModelShape | None = None
         self.tokens: Templated | str = ""
         self.tokens_for: object = None
+        self._misplaced = ""
+        """What is wrong with the edits' places in this prompt."""
+        self.pictures: list[Shown] = []
+        self.picture_problem = ""
 
     def scale(self, state: SessionState) -> Scale:
         """What turns the units of a strength into each other at the chosen site."""
         raise NotImplementedError
+
+    def draft_of(self, spec: dict[str, Any]) -> Draft:
+        """The draft that a spec came from, its pictures named as the user did."""
+        source = self.app.source
+        return Draft.from_spec(spec, self.app.views.names(source.state) if source is not None else None)
 
     def change(self, draft: Draft, *, paint: bool = True) -> None:
         """Take a new draft; from here on the screen keeps it rather than that of the last run."""
@@ -87,7 +100,7 @@ class SteerActions(BaseScreen):
         extra = {"parent": parent} if parent else {}
 
         async def work(kernel: Kernel) -> Any:
-            return await kernel.request("submit", spec=spec, priority="interactive", **extra)
+            return await self.app.views.submit(kernel, spec, priority="interactive", **extra)
 
         self.touched = False
         self.ask(work)
@@ -154,9 +167,18 @@ class SteerActions(BaseScreen):
         if self.draft.term is None:
             self.app.say("choose a site (s) and a direction (d) first")
             return
-        now = str(self.draft.where)
-        at = WHERES.index(now) if now in WHERES else -1
-        self.change(self.draft.with_where(WHERES[(at + 1) % len(WHERES)]))
+        now, places = str(self.draft.where), self._places(self.draft.term)
+        at = places.index(now) if now in places else -1
+        self.change(self.draft.with_where(places[(at + 1) % len(places)]))
+
+    def _places(self, term: EditTerm) -> tuple[str, ...]:
+        """What the where key goes through for an edit: pictures where the prompt has some, nothing else in the tower."""
+        if any(site.tower == "vision" for site in term.sites):
+            return (
+                "all",
+                *(f"image{number}" for number in range(len(self.pictures)) if len(self.pictures) > 1),
+            )
+        return (*WHERES, "image") if self.pictures else WHERES
 
     # -- view and text --------------------------------------------------------------------------------
 
@@ -216,27 +238,58 @@ class SteerActions(BaseScreen):
         async def work(kernel: Kernel) -> Any:
             if self.tokens:  # the next key replaces this request, so that who types waits for no paint of it
                 await asyncio.sleep(TYPING_PAUSE)
-            return await kernel.request(
-                "tokens", messages=draft.messages, thinking=draft.thinking, prefill=draft.prefill
-            )
+            try:
+                ready, pictures = await sent(kernel, {"prompt": draft.messages})
+            except (UsageError, BadFile) as error:
+                return error
+            if not pictures and self.pictures:
+                self.app.pump.changed()
+            self.app.views.note(pictures)
+            self.pictures = [self._shown(one) for one in pictures]
+            try:
+                return await kernel.request(
+                    "tokens", messages=ready["prompt"], thinking=draft.thinking, prefill=draft.prefill
+                )
+            except (UsageError, BadFile) as error:
+                if not pictures:
+                    raise
+                return error
 
         def then(answer: Any) -> None:
-            pieces = tuple(map(str, answer.get("pieces", ())))
-            self.tokens = Templated(pieces, tuple(map(bool, answer.get("content", ()))))
+            self.picture_problem = str(answer) if isinstance(answer, LabError) else ""
+            if not isinstance(answer, LabError):
+                pieces = tuple(map(str, answer.get("pieces", ())))
+                content = tuple(map(bool, answer.get("content", ())))
+                images = spans(answer.get("images") or ())
+                self.tokens = Templated(pieces, content, images=images)
+                if len(images) == len(self.pictures):
+                    pairs = zip(self.pictures, images, strict=True)
+                    self.pictures = [replace(one, rows=span.rows, cols=span.cols) for one, span in pairs]
+            else:
+                self.pictures = []
             self.app.pump.changed()
 
         self.ask(work, then, group="tokens", exclusive=True)
+
+    def _shown(self, found: Found) -> Shown:
+        view = found.view if found.view is not None else self.app.views.get(found.digest)
+        return Shown(found.digest, found.name, found.size, note=found.note, view=view)
 
     def _mark_tokens(self) -> None:
         if not isinstance(self.tokens, Templated) or not self.tokens.pieces:
             return
         edited: frozenset[int] = frozenset()
+        problem = ""
         count = len(self.tokens.pieces)
         for term in self.draft.terms:
             try:
-                edited |= indices(term.where.prompt_mask(count, self.tokens.content))
+                edited |= indices(touched(term, count, self.tokens.content, self.tokens.images))
             except UsageError as error:
-                self.app.say(str(error))
+                problem = str(error)
+        if problem != self._misplaced:
+            self._misplaced = problem  # before it is said, since that paints, and comes here again
+            if problem:
+                self.app.say(problem)
         detail = self.app.details.get(self.draft.direction, {})
         read = (
             frozenset({count - 1})
@@ -283,7 +336,7 @@ class SteerActions(BaseScreen):
         if job is None or not job.spec:
             self.app.say("nothing has been run yet")
             return
-        base = Draft.from_spec(job.spec)
+        base = self.draft_of(job.spec)
         now = self._values(base)
         choices = [
             Choice(k, f"{title:<16}", now[k][:48])

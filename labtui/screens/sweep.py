@@ -31,8 +31,8 @@ from labtui.projection import Source
 from labtui.screens.home import ago
 from labtui.screens.sweep_actions import SweepActions
 from labtui.screens.sweep_history import Pin
-from labtui.texts import Answer, answer_of, answers_of, asked_at, prompts_of
-from labtui.widgets.answers import CellAnswers
+from labtui.texts import Answer, answer_of, answers_of, asked_at, pictures_of, prompts_of
+from labtui.widgets.answers import NOTHING, About, CellAnswers
 from labtui.widgets.chart import Chart
 from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.lists import Grid, right
@@ -215,17 +215,25 @@ class Sweep(SweepActions):
             row = self.rows[self.picked_row]
             answer = answer_of(row, self.query_one(RowTable).zero_of(self.picked_row), metric)
             panel.note(f"row {self.picked_row + 1}", row_text(row))
-            self.query_one(CellAnswers).show(str(row.get("prompt") or ""), [answer], metric)
+            about = self._about(row.get("picture"), row.get("prompt_images"))
+            self.query_one(CellAnswers).show(str(row.get("prompt") or ""), [answer], metric, about)
             return
         prompts = prompts_of(reading, cell) if reading is not None and cell is not None else []
         answers: list[Answer] = []
         asked = note = ""
+        about = NOTHING
         if reading is not None and cell is not None and prompts:
             at = asked_at(reading, prompts, self.asked_prompt)
             asked, note = reading.sheet.prompts[prompts[at]], f"prompt {at + 1} of {len(prompts)}"
             answers = answers_of(reading, cell, prompts[at])
+            about = self._about(*pictures_of(reading, prompts[at]))
         panel.note(note, f"{cell.point.site} {strength_text(cell.point)}" if cell is not None else "")
-        self.query_one(CellAnswers).show(asked, answers, metric)
+        self.query_one(CellAnswers).show(asked, answers, metric, about)
+
+    def _about(self, names: Any, digests: Any) -> About:
+        """A row's pictures, from its columns ``picture`` and ``prompt_images``."""
+        first = str(digests or "").partition(" ")[0]
+        return About(str(names or ""), first, self.app.views.get(first) if first else None)
 
     def _project_pins(self) -> None:
         readings = [self.reading_of(pin.entry) for pin in self.pins]

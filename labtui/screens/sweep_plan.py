@@ -10,6 +10,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from labtui.calibrating import FORMED, sweep_spec
+from labtui.pictures import sent
 from labtui.projection import Kernel, Source, need, shape_of
 from labtui.screens.base import BaseScreen
 from labtui.screens.home import ago
@@ -176,7 +177,7 @@ class SweepPlan(BaseScreen):
         if job is not None and formed and job.spec and job.job != self._form_job and not self.touched:
             self._form_job = job.job
             self.form.extends = ""
-            self.form.show(sweep_spec(job.spec))
+            self.form.show(sweep_spec(job.spec), self._names(source))
         line = self.query_one("#sweep-count", Static)
         if source is None:
             text = "no kernel is attached: 1 goes Home, b there starts the bundled toy"
@@ -190,6 +191,10 @@ class SweepPlan(BaseScreen):
         line.update(self.counted.line())
         self.form.tell(self.counted.cost(short=self.has_class("-short")))
         self.query_one("#form", Panel).note(self.counted.head)
+
+    def _names(self, source: Source | None) -> Mapping[str, str]:
+        """How pictures are written in a prompt, by digest."""
+        return self.app.views.names(source.state) if source is not None else {}
 
     def _count(self, state: SessionState) -> Counted:
         """The count of the spec in the form: the kernel's once it has answered, until then the one made here."""
@@ -220,7 +225,10 @@ class SweepPlan(BaseScreen):
 
         async def work() -> Counted:
             try:
-                answer = await need(self.app.kernel).request("plan", spec=spec)
+                kernel = need(self.app.kernel)
+                ready, pictures = await sent(kernel, spec)
+                self.app.views.note(pictures)
+                answer = await kernel.request("plan", spec=ready)
             except Unreachable:
                 return Counted()  # the banner tells of the link
             except LabError as error:
@@ -272,7 +280,7 @@ class SweepPlan(BaseScreen):
         """Queue a sweep."""
 
         async def work(kernel: Kernel) -> Any:
-            return await kernel.request("submit", spec=spec, priority="batch")
+            return await self.app.views.submit(kernel, spec, priority="batch")
 
         self.ask(work, lambda _: self.app.say(said))
 
@@ -281,7 +289,7 @@ class SweepPlan(BaseScreen):
         self.touched = True
         self._form_job = job.job
         self.form.extends = table
-        self.form.show(sweep_spec(job.spec))
+        self.form.show(sweep_spec(job.spec), self._names(self.app.source))
         self.action_focus_panel("form")
         self.app.say(f"add strengths, prompts or seeds: r runs only the rows that {table} lacks")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -12,24 +13,45 @@ from textual.widgets import Static
 from labtui.texts import Answer
 from labtui.widgets.arms import mark_words
 from labtui.widgets.growing import GrowingText
+from labtui.widgets.thumbnail import Thumbnail
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 ENDS = {"stop": "ended", "length": "cut by the limit", "cancelled": "broken off"}
+
+
+@dataclass(frozen=True)
+class About:
+    """The pictures of a prompt by name, and of the first one its digest and how it looks."""
+
+    names: str = ""
+    digest: str = ""
+    view: Image | None = field(default=None, repr=False, compare=False)
+
+
+NOTHING = About()
 
 
 class CellAnswers(Vertical):
     """The prompt, and below it the steered and the unsteered answers side by side."""
 
     def compose(self) -> ComposeResult:
-        yield Static("", id="sweep-asked", markup=False)
+        with Horizontal(id="asked-about"):
+            yield Thumbnail()
+            yield Static("", id="sweep-asked", markup=False)
         with Horizontal(id="answers"):
             for side in ("steered", "zero"):
                 with Vertical(classes="answer"):
                     yield Static("", id=f"{side}-head", markup=False)
                     yield GrowingText(id=f"{side}-answer", follow=False)
 
-    def show(self, asked: str, answers: list[Answer], metric: str) -> None:
-        """Show the answers of one prompt, with what ``metric`` is of each."""
-        self.query_one("#sweep-asked", Static).update(Content.styled(asked.replace("\n", " "), "bold"))
+    def show(self, asked: str, answers: list[Answer], metric: str, about: About = NOTHING) -> None:
+        """Show the answers of one prompt, with what ``metric`` is of each, and the picture that it is about."""
+        names = (f"{about.names}  ", "bold $lab-second") if about.names else ""
+        line = Content.assemble(names, (asked.replace("\n", " "), "bold"))
+        self.query_one("#sweep-asked", Static).update(line)
+        self.query_one(Thumbnail).show(about.digest, about.view)
         heads, sides = _sides(answers, metric)
         for side in ("steered", "zero"):
             self.query_one(f"#{side}-head", Static).update(Content.styled(heads[side], "$lab-dim"))

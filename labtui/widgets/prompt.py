@@ -52,6 +52,10 @@ class Prompt(TextArea):
         self.offered = complete_picture(before, Path.cwd()) if at_end and "@" in before else []
         self.suggestion = self.offered[0] if self.offered else ""
 
+    def check_consume_key(self, key: str, character: str | None = None) -> bool:
+        """Tab is the prompt's own while a picture is offered; else it goes to the next part of the screen."""
+        return (key == "tab" and bool(self.suggestion)) or super().check_consume_key(key, character)
+
     async def _on_key(self, event) -> None:
         if event.key == "tab" and self.suggestion:
             event.stop()

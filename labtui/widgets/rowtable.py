@@ -36,11 +36,22 @@ COLUMNS = {
     "seed": "seed",
     "prompt_class": "class",
     "prompt_index": "#",
+    "picture": "picture",
     "prompt": "prompt",
 }
 """Columns of the table that come first and how they are headed; metrics beyond them follow."""
 UNSEEN = frozenset(
-    ("row", "text", "reasons", "note", "prompt_id", "prompt_set", "strength_abs", "strength_text")
+    (
+        "row",
+        "text",
+        "reasons",
+        "note",
+        "prompt_id",
+        "prompt_set",
+        "prompt_images",
+        "strength_abs",
+        "strength_text",
+    )
 )
 """Columns that are not shown; ``text`` is read below the table."""
 

@@ -15,6 +15,13 @@ from labtui_kernels.lang.sites import Site
 
 _POINTS = {"in": "enters the block", "attn": "attention adds", "mlp": "MLP adds", "out": "leaves the block"}
 
+_PLAIN = {
+    "embed": "enters block 0",
+    "norm": "after the final norm",
+    "premerge": "what the merger gets",
+    "merged": "what the merger gives the decoder",
+}
+
 
 class SiteTree(Tree[Site]):
     """Blocks, and in each its four points. Enter on a block takes its output, the usual site.
@@ -39,6 +46,7 @@ class SiteTree(Tree[Site]):
         self._has: frozenset[str] = frozenset()
         self._picked: frozenset[Site] = frozenset()
         self._sites: dict[Site, TreeNode[Site]] = {}
+        self._wide = 11
 
     def show(
         self,
@@ -67,6 +75,9 @@ class SiteTree(Tree[Site]):
         self._sites = {}
         if self._shape is None:
             return
+        self._wide = 15 if self._shape.vision_blocks else 11
+        if self._shape.vision_blocks:
+            self._plant_tower(self._shape.vision_blocks)
         self._leaf(self.root, Site("llm", None, "embed"))
         for block in range(self._shape.blocks):
             branch = self.root.add("", data=Site("llm", block, "out"), expand=False)
@@ -78,6 +89,15 @@ class SiteTree(Tree[Site]):
             node.set_label(self._line_of(site, node))
         self.cursor_line = 0
 
+    def _plant_tower(self, blocks: int) -> None:
+        self._leaf(self.root, Site("vision", None, "embed"))
+        for block in range(blocks):
+            branch = self.root.add("", data=Site("vision", block, "out"), expand=False)
+            self._sites[Site("vision", block, "out")] = branch
+            self._leaf(branch, Site("vision", block, "in"))
+        self._leaf(self.root, Site("vision", None, "premerge"))
+        self._leaf(self.root, Site("vision", None, "merged"))
+
     def _leaf(self, parent: TreeNode[Site], site: Site) -> None:
         self._sites[site] = parent.add_leaf("", data=site)
 
@@ -85,7 +105,7 @@ class SiteTree(Tree[Site]):
         on = site in self._picked
         text = Text()
         text.append("◆ " if on else "  ", "bold")
-        text.append(f"{site.short:<11}", "bold" if on else "")
+        text.append(f"{site.short:<{self._wide}}", "bold" if on else "")
         norm = self._norms.get(str(site))
         text.append(f"{norm:>8.1f}" if norm is not None else " " * 8, "dim" if not on else "")
         text.append(" ∙" if str(site) in self._has else "  ")
@@ -116,7 +136,7 @@ class SiteTree(Tree[Site]):
             return ""
         site = node.data
         if site.block is None:
-            return {"embed": "enters block 0", "norm": "after the final norm"}.get(site.point, site.point)
+            return _PLAIN.get(site.point, site.point)
         return _POINTS[site.point]
 
     def action_first(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from textual.app import ComposeResult
@@ -11,12 +12,13 @@ from textual.widgets import Input, Label, Static
 
 from labtui.widgets.prompt import Prompt
 from labtui_artifacts.errors import UsageError
+from labtui_kernels.specs.images import joined, word
 
 LINES = (
     ("directions", "directions", "terse", "names or algebra, comma between"),
     ("sites", "sites", "llm.*", "llm.*, llm.2-5, llm.1,3, llm.2+3"),
     ("strengths", "strengths", "1, 2, 4", "1, 8%, |39|"),
-    ("where", "where", "all", "all, prompt, last, generated"),
+    ("where", "where", "all", "all, prompt, last, generated, image, image[0:2,0:3]"),
     ("system", "system", "You are a helpful assistant.", ""),
     ("max_new_tokens", "length limit", "128", "longer answers are cut, and marked ≥"),
     ("seeds", "seeds", "0", "0, 1, 2 with a temperature above 0"),
@@ -55,7 +57,7 @@ class SweepForm(VerticalScroll):
         return text != known
 
     def compose(self) -> ComposeResult:
-        yield Label("prompts, one a line", classes="label")
+        yield Label("prompts, one a line; @ a picture", classes="label")
         prompts = Prompt(id="sweep-prompts", placeholder="one prompt a line")
         prompts.text = prompts.known = PROMPTS
         yield prompts
@@ -69,13 +71,14 @@ class SweepForm(VerticalScroll):
         """Show below the lines what the spec costs."""
         self.query_one("#form-cost", Static).update(cost)
 
-    def show(self, spec: dict[str, Any]) -> None:
-        """Put a spec in, but not into a line that is being written."""
+    def show(self, spec: dict[str, Any], names: Mapping[str, str] | None = None) -> None:
+        """Put a spec in, but not into a line that is being written. ``names`` says how pictures are written, by digest."""
         known = {name for name, *_ in LINES} | {"prompts", "kind", "table"}
         self._rest = {k: v for k, v in spec.items() if k not in known}
         prompts = spec.get("prompts")
-        if isinstance(prompts, list) and all(isinstance(p, str) for p in prompts):
-            self.query_one("#sweep-prompts", Prompt).show("\n".join(p.replace("\n", " ") for p in prompts))
+        lines = [_line(prompt, names or {}) for prompt in prompts] if isinstance(prompts, list) else [None]
+        if prompts is not None and None not in lines:
+            self.query_one("#sweep-prompts", Prompt).show("\n".join(filter(None, lines)))
         elif prompts is not None:
             self._rest["prompts"] = prompts
         for name, _, value, _ in LINES:
@@ -103,7 +106,7 @@ class SweepForm(VerticalScroll):
             "directions": _list(text("directions")),
             "sites": text("sites"),
             "strengths": [_number(s) for s in _list(text("strengths"))],
-            "where": text("where"),
+            "where": _where(text("where")),
             "system": text("system"),
             "max_new_tokens": _number(text("max_new_tokens")),
             "seeds": [_number(s) for s in _list(text("seeds"))],
@@ -112,6 +115,19 @@ class SweepForm(VerticalScroll):
             "controls": _controls(text("controls")),
             **({"table": self.extends} if self.extends else {}),
         }
+
+
+def _line(prompt: Any, names: Mapping[str, str]) -> str | None:
+    """A prompt as a line of the form, its pictures as words; None for a chat of several turns."""
+    if isinstance(prompt, str):
+        return prompt.replace("\n", " ")
+    if not isinstance(prompt, list) or len(prompt) != 1 or not isinstance(prompt[0], Mapping):
+        return None
+    turn = prompt[0]
+    if turn.get("role") != "user" or not isinstance(turn.get("content"), str):
+        return None
+    words = [word(names.get(str(image), str(image))) for image in turn.get("images") or ()]
+    return joined(turn["content"], words).replace("\n", " ")
 
 
 def _controls(text: str) -> Any:
@@ -142,15 +158,21 @@ def _controls_text(controls: Any) -> str:
 
 
 def _list(text: str) -> list[str]:
-    """What commas part, outside parentheses."""
+    """What commas part, outside parentheses and brackets."""
     parts, depth = [""], 0
     for char in text:
-        depth += (char == "(") - (char == ")")
+        depth += (char in "([") - (char in ")]")
         if char == "," and depth == 0:
             parts.append("")
         else:
             parts[-1] += char
     return [part.strip() for part in parts if part.strip()]
+
+
+def _where(text: str) -> str | list[str]:
+    """The positions that are swept: a list only where there are several."""
+    places = _list(text)
+    return places if len(places) > 1 else text
 
 
 def _number(text: str) -> Any:

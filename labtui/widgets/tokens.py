@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from textual.content import Content
 from textual.widgets import Static
 
 from labtui.widgets.reader import Reader
-from labtui_kernels.lang.positions import Where
+from labtui_kernels.lang.positions import ImageSpan, Where
 
 _SHOWN = {"\n": "⏎", "\t": "⇥", " ": "·"}
 
@@ -22,6 +23,8 @@ class Templated:
     content: tuple[bool, ...] = ()
     read: frozenset[int] = field(default_factory=frozenset)
     edited: frozenset[int] = field(default_factory=frozenset)
+    images: tuple[ImageSpan, ...] = ()
+    """Where the prompt's pictures lie."""
     generated: str = ""
     """Which generated tokens are edited, in words; empty for none."""
 
@@ -35,7 +38,13 @@ def visible(piece: str) -> str:
 def draw(tokens: Templated) -> Content:
     """Template tokens dim, edited ones underlined, read ones in ⟦brackets⟧; a line break after each ⏎."""
     parts: list[str | tuple[str, str]] = []
+    inside = {place: n for n, span in enumerate(tokens.images) for place in range(span.start, span.stop)}
     for index, piece in enumerate(tokens.pieces):
+        if index in inside:
+            number = inside[index]
+            if index == tokens.images[number].start:
+                parts.append(_block(tokens, number))
+            continue
         template = index < len(tokens.content) and not tokens.content[index]
         style = "$lab-dim" if template else "$foreground"
         if index in tokens.edited:
@@ -49,6 +58,19 @@ def draw(tokens: Templated) -> Content:
     if tokens.generated:
         parts.append((f" + generated {tokens.generated}", "underline $accent"))
     return Content.assemble(*parts)
+
+
+def _block(tokens: Templated, number: int) -> tuple[str, str]:
+    """All tokens of a picture as one: its number, its merged patches, and how many of them are edited or read."""
+    span = tokens.images[number]
+    places = frozenset(range(span.start, span.stop))
+    edited, read = len(places & tokens.edited), len(places & tokens.read)
+    count = len(places)
+    text = f"image{number}\u00a0{span.rows}x{span.cols}"
+    if edited:
+        text += "\u00a0edited" if edited == count else f"\u00a0{edited}\u00a0edited"
+    style = "bold underline $accent" if edited else "bold $lab-second"
+    return (f"⟦{text}⟧" if read else f"[{text}]"), style
 
 
 class Tokens(Reader):
@@ -94,3 +116,18 @@ def generated_tokens(where: Where) -> str:
     if where.kind == "generated":
         return str(where).removeprefix("generated") or "(all)"
     return ""
+
+
+def spans(images: Iterable[Mapping[str, Any]]) -> tuple[ImageSpan, ...]:
+    """Where pictures lie, from what a kernel or a recorded row says of them; what does not fit is left out."""
+    found: list[ImageSpan] = []
+    for image in images:
+        start, rows, cols = (image.get(name) for name in ("start", "rows", "cols"))
+        if (
+            isinstance(start, int)
+            and isinstance(rows, int)
+            and isinstance(cols, int)
+            and min(start, rows, cols) >= 0
+        ):
+            found.append(ImageSpan(start, rows, cols))
+    return tuple(found)

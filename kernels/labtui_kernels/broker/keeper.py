@@ -304,9 +304,18 @@ class Keeper:
                     first_row=first,
                     made_with=job.made_with,
                     own=len(job.committed),
+                    pictures=self._pictures(job),
                 )
             )
         self.show_state()
+
+    def _pictures(self, job: Job) -> dict[str, str]:
+        """What the user calls the job's pictures, by digest."""
+        from labtui_kernels.specs.images import pictures_in
+
+        live = self._broker.sessions.live.get(job.session)
+        names = live.image_names if live is not None else {}
+        return {digest: names[digest] for digest in pictures_in(job.spec) if digest in names}
 
     def _introduce(self, live: LiveSession) -> None:
         """Tell a session that is not the current one which model its rows come from, before they come."""

@@ -108,6 +108,8 @@ class LiveSession:
         self.rows: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self.images: dict[str, int] = {}
         """Which event tells of a picture, by its digest."""
+        self.image_names: dict[str, str] = {}
+        """What the user calls it."""
         self.durable = 0
         self.stalled = ""
         self._backlog: deque[tuple[str, dict[str, Any]]] = deque()
@@ -162,7 +164,8 @@ class LiveSession:
         reduce(self.state, event)
         self.tables.apply(event)
         if event.kind == "image.added":
-            self.images[str(event.data.get("digest"))] = event.seq
+            digest = str(event.data.get("digest"))
+            self.images[digest], self.image_names[digest] = event.seq, str(event.data.get("name", ""))
         job, row = event.data.get("job"), event.data.get("row")
         if job is not None and row is not None:
             key = row_key(str(job), str(row))
@@ -174,11 +177,6 @@ class LiveSession:
     def has_cell(self, data: dict[str, Any]) -> bool:
         """The cell of a ``cell.committed`` is here already: it is not written twice."""
         return self.tables.has(str(data.get("job")), str(data.get("cell")), str(data.get("table")))
-
-    def image_name(self, digest: str) -> str:
-        """What the user calls a picture; empty where the state does not hold it any more."""
-        known = self.state.images.get(digest)
-        return known.name if known is not None else ""
 
     def row_events(self, key: str) -> list[Event]:
         """The events of one row (``job/row``); UsageError when the session has no such row."""

@@ -18,7 +18,7 @@ from labtui_artifacts.errors import UsageError
 
 from .algebra import DirectionExpr, parse_algebra, take_algebra, take_ref
 from .cursor import Cursor
-from .positions import ALL, KINDS, Where, complete_where, parse_where
+from .positions import ALL, KINDS, ImageSpan, Where, complete_where, parse_where
 from .shape import ModelShape
 from .sites import SiteGroup, complete_site, format_group, parse_sites
 from .strength import NUMBER, Strength, parse_strength
@@ -33,7 +33,7 @@ _SITE = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:\.[A-Za-z0-9*]+)*")
 _MORE = re.compile(
     r"\+\s*((?:llm|vision)\.[A-Za-z0-9.*]+|E[1-8]n?(?![A-Za-z0-9])|[0-9]+(?:\.[a-z]+)?(?![\w.:]|\s*[*%]))"
 )
-_WHERE = re.compile(r"[A-Za-z_]+(?:\[[^\[\]]*\])?|\[[^\[\]]*\]")
+_WHERE = re.compile(r"[A-Za-z_]+[0-9]{0,3}(?:\[[^\[\]]*\])?|\[[^\[\]]*\]")
 _RANGE = re.compile(r"-\s*[0-9]+(?!\s*[*%]|[\w.])|,")
 _LIKE_A_SITE = re.compile(r"[0-9]|(?:llm|vision)\.")
 
@@ -187,6 +187,23 @@ def format_edits(terms: Iterable[EditTerm]) -> str:
     return "".join(words)
 
 
+def touched(
+    term: EditTerm, count: int, content: Sequence[bool] = (), images: Sequence[ImageSpan] = ()
+) -> list[bool]:
+    """Which of a prompt's ``count`` positions an edit touches; in the vision tower, the tokens of the patches that it does.
+
+    UsageError where it selects what the prompt does not have.
+    """
+    mask = [False] * count
+    if any(site.tower == "llm" for site in term.sites):
+        mask = term.where.prompt_mask(count, content, images)
+    if any(site.tower == "vision" for site in term.sites):
+        for span, marks in zip(images, term.where.patch_mask(images), strict=True):
+            for place, mark in enumerate(marks, span.start):
+                mask[place] = mask[place] or mark
+    return mask
+
+
 _LAST_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*\Z")
 
 
@@ -196,16 +213,27 @@ def complete_edits(text: str, shape: ModelShape, directions: Sequence[str]) -> l
     if mark and not re.search(r"[\s*!=(]", tail.lstrip()):
         before = head.rpartition("@")[2]
         try:
-            after_site = bool(parse_sites(before, shape)) and "@" in head
+            groups = parse_sites(before, shape) if "@" in head else []
         except UsageError:
-            after_site = False
-        if after_site:
-            return [f"{head}@{place}" for place in complete_where(tail)]
+            groups = []
+        if groups:
+            sees = any(site.tower == "vision" for group in groups for site in group)
+            return [f"{head}@{place}" for place in complete_where(tail) if _fits(place, shape, sees)]
         group, plus, last = tail.rpartition("+")
         return [f"{head}@{group}{plus}{site}" for site in complete_site(last, shape) if "*" not in site]
     match = _LAST_NAME.search(text)
     word = match[0] if match else ""
     return [text[: len(text) - len(word)] + name for name in sorted(directions) if name.startswith(word)]
+
+
+def _fits(place: str, shape: ModelShape, sees: bool) -> bool:
+    """Whether a model of that shape has such a place: patches only with a tower, and only them in it (``sees``)."""
+    patches = place.startswith(("image", "ink"))
+    return (
+        bool(shape.vision_blocks) and (patches or place == "all")
+        if sees
+        else not patches or bool(shape.vision_blocks)
+    )
 
 
 def explain_unknown(name: str, known: Iterable[str]) -> UsageError:

@@ -96,7 +96,8 @@ class _Plan:
 
     def _unsteered(self, number: int, row: Row, scored: bool, state: int | None) -> None:
         look = Look(row, logprobs=scored, state=state)
-        key = (look.sequence, row.forced if scored else None, state)
+        pictures = tuple((image.digest, image.grid, image.start) for image in row.images)
+        key = (look.sequence, pictures, row.forced if scored else None, state)
         if key not in self._shared:
             self._shared[key] = len(self.looks)
             self.looks.append(look)
@@ -144,7 +145,10 @@ def first_affected(row: Row) -> int:
 
 
 def _first(row: Row, place: int) -> int:
-    where = row.edits[place].where
+    edit = row.edits[place]
+    where = edit.where
+    if edit.site.tower == "vision" or where.kind in ("image", "ink", "text"):
+        return 0  # each selects something of the prompt, or the row is refused
     if any(where.prompt_mask(len(row.ids), row.content)):
         return 0
     steps = (step for step in range(row.max_new_tokens) if where.generated_at(step, len(row.ids)))

@@ -57,6 +57,11 @@ class JobContext(Protocol):
         ...
 
     @property
+    def picture_names(self) -> Mapping[str, str]:
+        """What the user calls the spec's pictures, by digest."""
+        ...
+
+    @property
     def committed(self) -> Collection[str]:
         """Keys of the cells that are in the journal already: their rows are not run again."""
         ...

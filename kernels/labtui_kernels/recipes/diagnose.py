@@ -29,6 +29,7 @@ from .anatomy import Readings, layers
 from .context import JobContext, Steps
 from .decode import new_resolver
 from .keep import check_free, finite
+from .neutral import neutral_prompted
 from .prompts import Prompted, rendered_text
 from .resolve import Resolver
 
@@ -151,7 +152,10 @@ class DiagnoseRecipe:
             "positive": [(_text(pair[0]), one) for pair, one in zip(chats, positive, strict=True)],
             "negative": [(_text(pair[1]), one) for pair, one in zip(chats, negative, strict=True)],
         }
-        if neutral_prompts(self.spec):
+        shape = ctx.loaded.info.shape
+        if neutral_prompts(self.spec, shape) and any(s.tower == "vision" for s in sites_of(self.spec, shape)):
+            found["neutral"] = neutral_prompted(ctx, source.thinking)
+        elif neutral_prompts(self.spec, shape):
             chosen = library.prompt_set(norms.NEUTRAL)
             found["neutral"] = [
                 (text, rendered_text(ctx, text, chosen.system, source.thinking)) for text in chosen.prompts

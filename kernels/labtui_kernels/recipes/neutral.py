@@ -10,6 +10,9 @@ import numpy as np
 from PIL import Image
 
 from ..models.pictures import Picture
+from ..specs import Message
+from .context import JobContext
+from .prompts import Prompted, rendered
 
 SIDE = 224
 """Pixels; whole patches of 14 and of 16, and of the squares of four that are merged."""
@@ -78,3 +81,11 @@ def neutral_pictures() -> tuple[Picture, ...]:
         digest = "sha256:" + hashlib.sha256(image.tobytes()).hexdigest()
         found.append(Picture(image, digest, image.size, name))
     return tuple(found)
+
+
+def neutral_prompted(ctx: JobContext, thinking: bool | None = None) -> list[tuple[str, Prompted]]:
+    """The name of each plain picture, and a prompt of nothing but that picture."""
+    given = {picture.digest: picture for picture in neutral_pictures()}
+    chats = [[Message(role="user", content="", images=[digest])] for digest in given]
+    prompts = [rendered(ctx, chat, thinking, given=given) for chat in chats]
+    return [(picture.name, prompt) for picture, prompt in zip(given.values(), prompts, strict=True)]

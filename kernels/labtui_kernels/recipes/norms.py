@@ -20,10 +20,9 @@ from labtui_artifacts.errors import BadFile, UsageError
 
 from ..lang.positions import Where
 from ..lang.sites import Site, all_sites, parse_site
-from ..specs import Message
 from .context import JobContext
-from .neutral import neutral_pictures
-from .prompts import rendered, rendered_text
+from .neutral import neutral_pictures, neutral_prompted
+from .prompts import rendered_text
 
 if TYPE_CHECKING:
     from ..models.info import ModelInfo
@@ -126,9 +125,7 @@ def _prompts(ctx: JobContext, order: list[Site], name: str) -> Generator[None, N
 
 def _pictures(ctx: JobContext, order: list[Site]) -> Generator[None, None, dict[Site, Norms]]:
     """At the vision tower's sites: over every patch of the plain pictures."""
-    given = {picture.digest: picture for picture in neutral_pictures()}
-    chats = [[Message(role="user", content="", images=[digest])] for digest in given]
-    prompts = [rendered(ctx, chat, None, given=given).to_read() for chat in chats]
+    prompts = [prompt.to_read() for _, prompt in neutral_prompted(ctx)]
     norms: dict[Site, list[np.ndarray]] = {site: [] for site in order}
     done = 0
     for members, readings in ctx.engine.capture_parts(prompts, order, pooling="none", where=Where("image")):

@@ -89,7 +89,7 @@ def rendered(
     pixels = tuple(
         pixels_of(ctx.loaded, known[image], *area)
         if image in known
-        else stored_pixels(ctx.loaded, ctx.images, image, *area)
+        else stored_pixels(ctx.loaded, ctx.images, image, *area, ctx.picture_names.get(image, ""))
         for turn in turns
         for image in turn.images
     )

@@ -15,7 +15,7 @@ from labtui_artifacts.kinds.direction import DirectionFile
 from ..directions.compose import compose
 from ..engine import Edit
 from ..lang.algebra import DirectionExpr
-from ..lang.edits import EditTerm, explain_unknown, format_edits
+from ..lang.edits import EditTerm, explain_unknown, format_edits, touched
 from ..lang.shape import ModelShape
 from ..lang.sites import Site, format_group, site_width
 from ..lang.strength import Strength, parse_strength
@@ -74,7 +74,7 @@ class Resolved:
 
     def edited(self, prompt: Rendered) -> list[int]:
         """The prompt positions that an edit touches; one in the vision tower touches the tokens of its patches."""
-        masks = [touched(term, prompt) for term in self.terms]
+        masks = [touched(term, len(prompt.ids), prompt.content, prompt.images) for term in self.terms]
         return [i for i in range(len(prompt.ids)) if any(mask[i] for mask in masks)]
 
     def turn(self, edit: int, strength: float | str) -> tuple[float, list[tuple[int, float]]]:
@@ -92,23 +92,10 @@ class Resolved:
         return alpha, [(index, alpha) for index in dose.engine]
 
 
-def touched(term: EditTerm, prompt: Rendered) -> list[bool]:
-    """Which positions of a prompt an edit touches; UsageError where it selects what the prompt does not have."""
-    where, count = term.where, len(prompt.ids)
-    mask = [False] * count
-    if any(site.tower == "llm" for site in term.sites):
-        mask = where.prompt_mask(count, prompt.content, prompt.images)
-    if any(site.tower == "vision" for site in term.sites):
-        for span, marks in zip(prompt.images, where.patch_mask(prompt.images), strict=True):
-            for place, mark in enumerate(marks, span.start):
-                mask[place] = mask[place] or mark
-    return mask
-
-
 def check_places(terms: Iterable[EditTerm], prompt: Rendered) -> None:
     """Raise UsageError unless every edit's places exist in the prompt."""
     for term in terms:
-        touched(term, prompt)
+        touched(term, len(prompt.ids), prompt.content, prompt.images)
 
 
 PLAIN = Resolved("", (), (), (), (), ())

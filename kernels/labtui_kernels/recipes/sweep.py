@@ -6,15 +6,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 
 from labtui_artifacts.errors import JobFailed, UsageError
+from labtui_artifacts.images import short
 from labtui_artifacts.kinds.direction import DirectionFile
 
 from ..engine import Batch
 from ..lang.algebra import parse_algebra
+from ..lang.positions import Where
 from ..lang.sites import SiteGroup
 from ..lang.strength import Strength
 from ..metrics.base import Values
@@ -33,6 +35,10 @@ SETTLE_SECONDS = 2.0
 MOST_SLOTS = 64
 KEPT = 64
 """Resolved points that are kept at a time."""
+
+
+_Point: TypeAlias = tuple[str, SiteGroup, Where, Strength]
+"""What the edits of a row are made of."""
 
 
 class SweepRecipe:
@@ -100,7 +106,7 @@ class SweepRun:
     spec: Sweep
     plan: Plan
     table: str
-    resolved: dict[tuple[str, SiteGroup, Strength], Resolved] = field(default_factory=dict)
+    resolved: dict[_Point, Resolved] = field(default_factory=dict)
     prompts: dict[tuple[Message, ...], Prompted] = field(default_factory=dict)
     planned: dict[str, PlannedRow] = field(default_factory=dict)
     running: dict[str, LiveRow] = field(default_factory=dict)
@@ -323,6 +329,7 @@ class SweepRun:
             "prompt_id": self.plan.ids[planned.prompt],
             "prompt_set": origin,
             "prompt_class": group,
+            **self._pictures(planned),
             "direction": "" if planned.control == "zero" else planned.direction,
             "site": planned.site,
             "where": str(planned.where),
@@ -337,6 +344,14 @@ class SweepRun:
             "finish": row.finish,
             "note": "; ".join(row.resolved.notes),
         }
+
+    def _pictures(self, planned: PlannedRow) -> dict[str, str]:
+        """Columns for the prompt's pictures, where any prompt of the sweep has one: their names, and their digests."""
+        if not self.plan.pictured:
+            return {}
+        digests = [image for turn in self.plan.prompts[planned.prompt] for image in turn.images]
+        names = [self.ctx.picture_names.get(digest) or short(digest) for digest in digests]
+        return {"picture": ", ".join(names), "prompt_images": " ".join(digests)}
 
     def _tell(self) -> None:
         most = self.spec.max_new_tokens
@@ -376,8 +391,8 @@ def total_dose(planned: PlannedRow, resolved: Resolved) -> dict[str, float | Non
     return {unit: None if dose[unit] is None else dose[unit] * sites for unit in ("alpha", "abs", "pct")}
 
 
-def _point(row: PlannedRow) -> tuple[str, SiteGroup, Strength]:
-    return row.direction, row.sites, row.strength
+def _point(row: PlannedRow) -> _Point:
+    return row.direction, row.sites, row.where, row.strength
 
 
 def _duration(seconds: float) -> str:

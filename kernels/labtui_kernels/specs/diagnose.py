@@ -17,6 +17,8 @@ from .fields import Expression, Name, check_name, parse_read
 MAX_PAIRS = 2_000
 MAX_DIRECTIONS = 32
 NO_SITES = "none"
+NEUTRAL_PICTURES = 8
+"""How many plain pictures there are: ``recipes.neutral`` draws them."""
 EVERY = "*"
 """In place of names: the stored directions that were fitted on the loaded model."""
 
@@ -117,9 +119,13 @@ def pairs_of(spec: Poles) -> int:
     return len(axis.prompts) * len(axis.positive_system)
 
 
-def neutral_prompts(spec: Diagnose) -> int:
-    """How many neutral prompts the landscape shows."""
-    return 0 if spec.landscape == NO_SITES else len(library.prompt_set("neutral").prompts)
+def neutral_prompts(spec: Diagnose, shape: ModelShape) -> int:
+    """How many neutral prompts the landscape shows: texts, or plain pictures where a site lies in the vision tower."""
+    if spec.landscape == NO_SITES:
+        return 0
+    if any(site.tower == "vision" for site in sites_of(spec, shape)):
+        return NEUTRAL_PICTURES
+    return len(library.prompt_set("neutral").prompts)
 
 
 def sites_of(spec: Diagnose, shape: ModelShape) -> list[Site]:
@@ -161,4 +167,4 @@ def count_diagnose(
     }
     if pairs is None:
         return counts
-    return {**counts, "pairs": pairs, "prompts": 2 * pairs + neutral_prompts(spec)}
+    return {**counts, "pairs": pairs, "prompts": 2 * pairs + neutral_prompts(spec, shape)}

@@ -2,8 +2,9 @@
 
 In a text that a user writes, a word ``@photo.png`` is a picture: ``@``, then a path that ends in one of
 `SUFFIXES`, in double quotes where it has spaces (``@"my photo.png"``). Any other ``@`` is text, and
-``\\@photo.png`` is the text ``@photo.png``. The command line, the app, TOML files and Python all read their prompts by
-`expand`. In a message, pictures come before the text, wherever the word stood; punctuation after a word stays.
+``\\@photo.png`` is the text ``@photo.png``. ``@sha256:…`` is a picture that the kernel has already. The command line,
+the app, TOML files and Python all read their prompts by `expand`. In a message, pictures come before the text, wherever
+the word stood; punctuation after a word stays.
 
 A message names a picture by its path until a client has sent the file's bytes to the kernel, by ``sha256:…`` of
 those bytes from then on.
@@ -35,8 +36,8 @@ _SUFFIX = "|".join(re.escape(suffix) for suffix in SUFFIXES)
 _WORD = re.compile(
     r"(?<![^\s(\[{])"  # at the start, after white space or an opening bracket
     r"(?P<plain>\\)?@"
-    rf"(?:\"(?P<quoted>[^\"\n]{{0,4000}}(?:{_SUFFIX}))\"|(?P<bare>[^\s\"@][^\s\"]{{0,4000}}?(?:{_SUFFIX}))"
-    r"(?=[.,;:!?)\]}'\"]*(?:\s|\Z)))",
+    rf"(?:\"(?P<quoted>[^\"\n]{{0,4000}}(?:{_SUFFIX}))\""
+    rf"|(?P<bare>[^\s\"@][^\s\"]{{0,4000}}?(?:{_SUFFIX})|sha256:[0-9a-f]{{64}})(?=[.,;:!?)\]}}'\"]*(?:\s|\Z)))",
     re.IGNORECASE,
 )
 
@@ -69,6 +70,11 @@ def _close(left: str, right: str) -> str:
     if not right.strip():
         return left.rstrip()
     return left + right if right[0] in ".,;:!?)]}'\"\n" or left[-1] in "([{\n" else f"{left} {right}"
+
+
+def readable(path: str) -> bool:
+    """Whether a picture word can stand for that path."""
+    return split(word(path))[1] == [path]
 
 
 def word(path: str) -> str:

@@ -95,6 +95,11 @@ class Plan:
     rows: tuple[PlannedRow, ...]
     counts: dict[str, Any]
 
+    @property
+    def pictured(self) -> bool:
+        """Whether one of its prompts has a picture."""
+        return any(turn.images for chat in self.prompts for turn in chat)
+
 
 @dataclass(frozen=True)
 class _Point:

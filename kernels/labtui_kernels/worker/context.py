@@ -46,6 +46,7 @@ class Context:
         self.known = run.known
         self.first_row = run.first_row
         self.made_with = run.made_with
+        self.picture_names = run.pictures
         self.own = frozenset(run.committed[: run.own])
         self.halvings = halvings
         self._send = send

@@ -62,6 +62,7 @@ class Context:
         self.known: dict[str, dict[str, Any]] = {}
         self.first_row, self.halvings = 0, 0
         self.made_with: dict[str, str] = {}
+        self.picture_names: dict[str, str] = {}
         self.own = frozenset[str]()
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.told: list[tuple[float, float, str]] = []

@@ -124,7 +124,7 @@ async def admit(live: LiveSession, digests: Iterable[str], names: Mapping[str, s
             if digest not in live.images:  # as another request may have added meanwhile
                 live.append("image.added", data)
         else:
-            ImageStore().require(digest, live.image_name(digest))
+            ImageStore().require(digest, live.image_names.get(digest, ""))
 
 
 _views: OrderedDict[str, dict[str, Any]] = OrderedDict()
