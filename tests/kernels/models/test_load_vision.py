@@ -230,6 +230,14 @@ def test_broken_folders(
     assert "\n" not in found and 20 < len(found) < 500 and line in found and "model" in found
 
 
+@pytest.mark.parametrize("value", [5, "all", [0.5], None])
+def test_deepstack_blocks_that_are_no_list_are_refused(value: object, tmp_path: Path) -> None:
+    folder = save(tiny_vision("qwen3_vl"), tmp_path / "model")
+    tower(deepstack_visual_indexes=value)(folder)
+    with pytest.raises(UsageError, match=r"deepstack_visual_indexes=.*expected a list of blocks"):
+        load(str(folder))
+
+
 def test_a_folder_without_processor_settings_takes_the_familys(tmp_path: Path) -> None:
     original = tiny_vision("qwen3_vl")
     loaded = load(str(save(original, tmp_path)))

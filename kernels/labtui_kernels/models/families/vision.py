@@ -34,14 +34,14 @@ class VisionFamily(TextFamily):
 
     def shape(self, config: Any) -> ModelShape:
         text, tower = text_part(config), config_field(config, "vision_config")
-        taken = config_field(tower, "deepstack_visual_indexes") if self.deepstack else None
+        taken = _tower_blocks(tower, "deepstack_visual_indexes") if self.deepstack else ()
         return ModelShape(
             family=self.name,
             blocks=count_field(text, "num_hidden_layers"),
             width=count_field(text, "hidden_size"),
             vision_blocks=count_field(tower, "depth"),
             vision_width=count_field(tower, self.tower_width),
-            deepstack=len(taken or ()),
+            deepstack=len(taken),
             merge=count_field(tower, "spatial_merge_size"),
         )
 
@@ -97,11 +97,7 @@ class WindowedFamily(VisionFamily):
 
     def windowed(self, config: Any) -> tuple[int, ...]:
         tower = config_field(config, "vision_config")
-        full = config_field(tower, "fullatt_block_indexes")
-        if not isinstance(full, list | tuple) or not all(type(block) is int for block in full):
-            raise UsageError(
-                f"the model's config.json gives fullatt_block_indexes={str(full)[:40]}; expected a list of blocks"
-            )
+        full = _tower_blocks(tower, "fullatt_block_indexes")
         return tuple(block for block in range(count_field(tower, "depth")) if block not in full)
 
     def _windows(self, model: Any, grids: torch.Tensor) -> torch.Tensor:
@@ -141,6 +137,16 @@ class HybridVisionFamily(VisionFamily):
 
     def attn_module(self, block: Any) -> nn.Module:
         return block.linear_attn if hasattr(block, "linear_attn") else block.self_attn
+
+
+def _tower_blocks(tower: Any, name: str) -> Sequence[int]:
+    """A list of tower blocks from a configuration; UsageError where it is something else."""
+    blocks = config_field(tower, name)
+    if not isinstance(blocks, list | tuple) or not all(type(block) is int for block in blocks):
+        raise UsageError(
+            f"the model's config.json gives {name}={str(blocks)[:40]}; expected a list of blocks"
+        )
+    return blocks
 
 
 def _of(kind: type[VisionFamily], name: str, camel: str, **fields: Any) -> VisionFamily:
