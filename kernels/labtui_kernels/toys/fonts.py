@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 from ..vision.stimuli import FONT_FOLDER, FONTS
 
@@ -34,7 +35,8 @@ def cut(source: Path, target: Path, family: str) -> None:
     cutter = subset.Subsetter(options)
     cutter.populate(unicodes=range(0x20, 0x7F))
     cutter.subset(font)
-    for record in font["name"].names:
+    records: Any = font["name"]
+    for record in records.names:
         if record.nameID in (1, 4, 6):
             record.string = family.replace(" ", "") if record.nameID == 6 else family
     font.save(target)

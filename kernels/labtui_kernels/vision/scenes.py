@@ -132,12 +132,10 @@ def random_scene(
     rng: random.Random,
     split: Split = "train",
     canvases: Sequence[tuple[int, int]] = CANVASES,
-    most: int = 4,
-    backgrounds: Sequence[str] = tuple(BACKGROUNDS),
 ) -> Scene:
-    """One scene of ``split``: one to ``most`` shapes that do not touch, in random places."""
+    """One scene of ``split``: one to four shapes that do not touch, in random places."""
     canvas = rng.choice(list(canvases))
-    count = rng.randint(1, most)
+    count = rng.randint(1, 4)
     while True:
         shapes: list[Shape] = []
         for _ in range(40):
@@ -147,7 +145,7 @@ def random_scene(
             if not any(_near(box, other) for _, _, other in shapes):
                 shapes.append((rng.choice(SHAPES), rng.choice(list(COLORS)), box))
             if len(shapes) == count:
-                image = paint(canvas, rng.choice(list(backgrounds)), shapes)
+                image = paint(canvas, rng.choice(list(BACKGROUNDS)), shapes)
                 return Scene(image, shapes, ask(shapes, canvas))
 
 

@@ -84,6 +84,8 @@ def test_a_text_without_a_picture_is_answered_too(judge: Judge) -> None:
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     )
     inputs = judge.tokenizer(str(text), return_tensors="pt", return_token_type_ids=False)
-    out = judge.model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    out = judge.model.generate(  # type: ignore[attr-defined]
+        **inputs, max_new_tokens=4, do_sample=False
+    )
     answer = judge.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert answer == "blue"

@@ -1,14 +1,18 @@
 """The vision-language toy's batches and forward pass against the plain model and image processor."""
 
+import json
 import random
+import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from transformers import PreTrainedTokenizerFast, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from labtui_kernels.toys.vl import batches, forward, questions, train
+from labtui_kernels.toys.vl import batches, forward, labels, questions, train
 from labtui_kernels.toys.vl.batches import Asked, Course, Encoder, Steps
 from labtui_kernels.vision import scenes, stimuli
 
@@ -31,8 +35,12 @@ def test_every_one_word_answer_is_one_token(tokenizer: PreTrainedTokenizerFast) 
 
 
 def test_the_template_is_that_of_qwen2_vl(tokenizer: PreTrainedTokenizerFast) -> None:
-    content = [{"type": "image", "image": "a.png"}, {"type": "image"}, {"type": "text", "text": "Which?"}]
-    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": content}]
+    content: Any = [
+        {"type": "image", "image": "a.png"},
+        {"type": "image"},
+        {"type": "text", "text": "Which?"},
+    ]
+    chat: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": content}]
     one = "<|vision_start|><|image_pad|><|vision_end|>"
     assert tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == (
         f"<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{one}{one}Which?<|im_end|>\n"
@@ -57,14 +65,17 @@ def test_patches_are_those_of_the_image_processor(canvas: tuple[int, int]) -> No
     torch.testing.assert_close(values, wanted["pixel_values"], atol=1e-6, rtol=0)
 
 
-def test_all_pictures_at_once_give_what_the_tower_gives_one_by_one(model: Qwen2VLForConditionalGeneration) -> None:
+def test_all_pictures_at_once_give_what_the_tower_gives_one_by_one(
+    model: Qwen2VLForConditionalGeneration,
+) -> None:
     pictures = [scene.image for scene in scenes.generate(12, 0) if scene.image.size == (112, 84)]
     assert len(pictures) > 1
     values, grid = batches.patchify(pictures)
     with torch.no_grad():
-        mine = forward.see(model, values, grid)
-        wanted = model.model.visual(values, torch.tensor([[1, *grid]] * len(pictures))).pooler_output
-    torch.testing.assert_close(mine, wanted, atol=1e-5, rtol=1e-4)
+        states, mine = forward.see(model, values, grid)
+        wanted = model.model.visual(values, torch.tensor([[1, *grid]] * len(pictures)))
+    torch.testing.assert_close(mine, wanted.pooler_output, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(states, wanted.last_hidden_state, atol=1e-5, rtol=1e-4)
 
 
 def test_questions_in_one_row_are_answered_as_if_each_were_asked_alone(
@@ -80,7 +91,7 @@ def test_questions_in_one_row_are_answered_as_if_each_were_asked_alone(
         mine = forward.logits_of(model, group)[2:]
         wanted = []
         for question, answer in asked:
-            content = [{"type": "image"}, {"type": "text", "text": question}]
+            content: Any = [{"type": "image"}, {"type": "text", "text": question}]
             text = str(
                 tokenizer.apply_chat_template(
                     [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
@@ -100,7 +111,7 @@ def test_questions_in_one_row_are_answered_as_if_each_were_asked_alone(
 
 
 def test_only_answers_are_targets_and_each_question_counts_once(tokenizer: PreTrainedTokenizerFast) -> None:
-    steps = Steps(tokenizer, Course(still=10, wide=20), 0, 0, 100)
+    steps = Steps(tokenizer, Course(look=10), 0, 0, 100)
     for step in (0, 15, 30):
         for group in steps[step]:
             for row in range(len(group.ids)):
@@ -112,22 +123,50 @@ def test_only_answers_are_targets_and_each_question_counts_once(tokenizer: PreTr
                 assert text.count("<|im_end|>") == count and text.endswith("<|im_end|>")
 
 
-def test_the_course_goes_from_words_at_rest_to_the_whole_range(tokenizer: PreTrainedTokenizerFast) -> None:
-    course = Course(still=100, wide=300)
-    assert [course.spread(step) for step in (0, 100, 200, 300, 900)] == [0, 0, 0.5, 1, 1]
+def test_a_step_can_be_drawn_again_from_anywhere(tokenizer: PreTrainedTokenizerFast) -> None:
+    course = Course(look=100)
     steps = Steps(tokenizer, course, 0, 0, 1000)
     assert {tuple(len(group.ids) for group in steps[step]) for step in (0, 99)} == {course.early}
     assert {tuple(len(group.ids) for group in steps[step]) for step in (100, 900)} == {course.late}
-    assert {steps[step][0].grid for step in range(0, 100, 9)} == {(4, 10)}
-    assert len({steps[step][0].grid for step in range(300, 330)}) == len(stimuli.CANVASES)
+    assert len({steps[step][0].grid for step in range(30)}) == len(stimuli.CANVASES)
     again = Steps(tokenizer, course, 0, 200, 1000)
     assert torch.equal(steps[250][1].ids, again[50][1].ids)
     pixels, same = steps[250][1].pixels, again[50][1].pixels
     assert pixels is not None and same is not None and torch.equal(pixels, same)
 
 
+def test_labels_say_what_lies_under_each_patch() -> None:
+    made = stimuli.draw("red", "blue", font="mono", size=24, canvas=(140, 56))
+    found = labels.of_word(made)
+    assert found.shape == (4, 10, len(labels.NAMES))
+    inks = {name for name in (*stimuli.COLORS, stimuli.NEUTRAL) if found[..., labels.NUMBER[name]].any()}
+    letters = {name for name in string.ascii_lowercase if found[..., labels.NUMBER[name]].any()}
+    assert inks == {"blue"} and letters == set("red")
+    columns = [found[..., labels.NUMBER[letter]].any(axis=0).nonzero()[0] for letter in "red"]
+    assert columns[0].max() <= columns[1].max() <= columns[2].max() and columns[0].min() < columns[2].min()
+    blank = stimuli.draw(stimuli.NO_WORD, "green")
+    assert labels.of_word(blank)[..., labels.NUMBER["x"]].any()
+    scene = scenes.Scene(made.image, [("cross", "red", (0, 0, 28, 28))], [])
+    marks = labels.of_scene(scene)
+    assert marks[..., labels.NUMBER["cross"]].nonzero()[0].tolist() == [0, 0, 1, 1]
+    assert marks.sum() == 8
+
+
+def test_labels_are_put_in_the_towers_order() -> None:
+    rows, cols = 4, 6
+    place = torch.arange(rows * cols, dtype=torch.float32).reshape(rows, cols, 1)
+    found = labels.grouped(place.numpy())[:, 0].tolist()
+    assert found[:8] == [0, 1, 6, 7, 2, 3, 8, 9] and found[12:16] == [12, 13, 18, 19]
+    picture = Image.new("RGB", (cols * 14, rows * 14))
+    for patch in range(rows * cols):
+        box = (patch % cols * 14, patch // cols * 14)
+        picture.paste((patch * 10, 0, 0), (*box, box[0] + 14, box[1] + 14))
+    values, _ = batches.patchify([picture])
+    assert values[:, 0].argsort().argsort().tolist() == [int(number) for number in found]
+
+
 def test_a_training_can_be_stopped_and_goes_on_to_a_model_folder(tmp_path: Path) -> None:
-    plan = train.Plan(6, 1e-3, Course(still=3, wide=5, early=(3, 2, 1), late=(3, 2, 1)))
+    plan = train.Plan(6, 1e-3, Course(look=3, early=(3, 2, 1), late=(3, 2, 1)))
     whole = train.Training(plan, 0, tmp_path)
     whole.run(5.0, 4, lambda **fields: None)
     parted = train.Training(plan, 0, tmp_path)
@@ -137,5 +176,15 @@ def test_a_training_can_be_stopped_and_goes_on_to_a_model_folder(tmp_path: Path)
     loaded = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path / "again")
     for name, weight in whole.model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name].float(), weight.bfloat16().float(), msg=name)
+    texts, looks = (
+        [line[name] for line in log if name in line]
+        for log in [_lines(tmp_path / "again")]
+        for name in ("texts", "looks_words")
+    )
+    assert len(texts) == len(looks) == 1 and looks[0] > 0
     with pytest.raises(RuntimeError, match="out of time at step 1"):
         train.Training(plan, 0, tmp_path).run(0.0, 4, lambda **fields: None)
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "training.log").read_text().splitlines()]

@@ -13,14 +13,16 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from labtui_kernels.vision import scenes, stimuli
 
 from ..tokenizer import TURN_END, TURN_START, token_id
+from .labels import Labels, grouped, of_scene, of_word
 from .questions import SYSTEM, asked_of_scene, asked_of_text, asked_of_words
 
 PATCH, MERGE, FRAMES = 14, 2, 2
+MEAN, SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Of each channel, from 0 to 1: CLIP's, as in every Qwen-VL processor."""
 
 
 def patchify(images: Sequence[Image.Image]) -> tuple[Tensor, tuple[int, int]]:
@@ -29,7 +31,7 @@ def patchify(images: Sequence[Image.Image]) -> tuple[Tensor, tuple[int, int]]:
     Width and height are multiples of 28, so nothing is resized.
     """
     pixels = np.stack([np.asarray(image, dtype=np.float32) for image in images]) / np.float32(255)
-    pixels = (pixels - np.float32(OPENAI_CLIP_MEAN)) / np.float32(OPENAI_CLIP_STD)
+    pixels = (pixels - np.array(MEAN, dtype=np.float32)) / np.array(SPREAD, dtype=np.float32)
     n, height, width, _ = pixels.shape
     rows, cols = height // PATCH, width // PATCH
     values = torch.from_numpy(pixels).permute(0, 3, 1, 2)
@@ -47,6 +49,7 @@ class Asked:
     questions: list[tuple[str, str]]
     caption: str = ""
     system: bool = False
+    labels: Labels | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Group:
     ``ids`` int64, image tokens expanded; ``positions`` [3, rows, length]; ``allowed`` [rows, 1, length, length]
     bool, who may look at whom; ``targets`` int64, -100 outside of answers; ``weights`` float32, those of one
     question adding up to 1; ``asked`` int64, the number of the question within its row, -1 elsewhere;
-    ``pixels`` [rows * patches, c] or None; ``grid`` (h, w) in patches.
+    ``pixels`` [rows * patches, c] or None; ``grid`` (h, w) in patches; ``labels`` [rows * patches, names] what lies
+    under each patch, or None.
     """
 
     ids: Tensor
@@ -67,6 +71,7 @@ class Group:
     asked: Tensor
     pixels: Tensor | None
     grid: tuple[int, int]
+    labels: Tensor | None = None
 
 
 class Encoder:
@@ -122,7 +127,9 @@ class Encoder:
             asked[i, :n] = torch.where(targets[i, :n] >= 0, segments[i, :n], -1)
         shared = (segments[:, None, :] == -1) | (segments[:, None, :] == segments[:, :, None])
         allowed = (shared & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
-        return Group(ids, positions, allowed, targets, weights, asked, pixels, grid)
+        known = [grouped(row.labels) for row in rows if row.labels is not None]
+        labels = torch.from_numpy(np.concatenate(known)) if known else None
+        return Group(ids, positions, allowed, targets, weights, asked, pixels, grid, labels)
 
     def _row(
         self, row: Asked, grid: tuple[int, int]
@@ -148,31 +155,14 @@ Rows = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Course:
-    """How hard a step is. Up to step ``still`` words are centred in one font and size, scenes have one shape, all on
-    white, and the rows are ``early``. Then words spread and scenes fill, to their full range at step ``wide``, and
-    the rows are ``late``.
-    """
+    """What the rows of a step are. Up to step ``look`` they are ``early``, and after it ``late``."""
 
-    still: int
-    wide: int
-    early: Rows = (14, 4, 6)
-    late: Rows = (10, 8, 2)
-
-    def spread(self, step: int) -> float:
-        """0 at first, 1 from ``wide`` on."""
-        return min(1.0, max(0.0, (step - self.still) / (self.wide - self.still)))
+    look: int
+    early: Rows = (16, 12, 6)
+    late: Rows = (10, 9, 2)
 
     def rows(self, step: int) -> Rows:
-        return self.early if step < self.still else self.late
-
-
-FIRST_FONT, FIRST_SIZE, FIRST_BACKGROUND = "sans-bold", 24, "white"
-
-
-def backgrounds_at(spread: float) -> list[str]:
-    """`FIRST_BACKGROUND` at first, more and more of them until half of the spread."""
-    others = [name for name in stimuli.BACKGROUNDS if name != FIRST_BACKGROUND]
-    return [FIRST_BACKGROUND, *others[: round(2 * spread * len(others))]]
+        return self.early if step < self.look else self.late
 
 
 class Steps(Dataset[list[Group]]):
@@ -193,33 +183,26 @@ class Steps(Dataset[list[Group]]):
         step = self.first + index
         rng = random.Random(f"vl/{self.seed}/{step}")
         words, pictures, texts = self.course.rows(step)
-        spread = self.course.spread(step)
-        drawn = self._words(rng, words, spread), self._scenes(rng, pictures, spread), self._texts(rng, texts)
+        drawn = self._words(rng, words), self._scenes(rng, pictures), self._texts(rng, texts)
         return [self.encoder.group(rows) for rows in drawn]
 
-    def _words(self, rng: random.Random, count: int, spread: float) -> list[Asked]:
-        canvas = rng.choice(stimuli.CANVASES) if spread > 0.5 else stimuli.CANVASES[0]
-        near = max(1.0, 12 * spread)
-        sizes = [size for size in stimuli.SPLIT_SIZES["train"] if abs(size - FIRST_SIZE) <= near]
-        fonts = stimuli.SPLIT_FONTS["train"] if spread else (FIRST_FONT,)
-        rows = []
+    def _words(self, rng: random.Random, count: int) -> list[Asked]:
+        canvas, rows = rng.choice(stimuli.CANVASES), []
         for _ in range(count):
             subset = rng.choices(stimuli.SUBSETS, (1, 1.5, 1.5, 6))[0]
             word, ink = rng.choice(stimuli.pairs(subset))
-            made = stimuli.random_stimulus(
-                rng, word, ink, "train", canvases=[canvas], sizes=sizes, spread=spread, fonts=fonts,
-                backgrounds=backgrounds_at(spread),
-            )  # fmt: skip
-            rows.append(Asked(made.image, asked_of_words(rng, word, ink), system=rng.random() < 0.15))
+            made = stimuli.random_stimulus(rng, word, ink, "train", canvases=[canvas])
+            asked = asked_of_words(rng, word, ink)
+            rows.append(Asked(made.image, asked, system=rng.random() < 0.15, labels=of_word(made)))
         return rows
 
-    def _scenes(self, rng: random.Random, count: int, spread: float) -> list[Asked]:
+    def _scenes(self, rng: random.Random, count: int) -> list[Asked]:
         canvas = rng.choice(scenes.CANVASES)
-        drawn = [
-            scenes.random_scene(rng, "train", [canvas], 1 + round(3 * spread), backgrounds_at(spread))
-            for _ in range(count)
+        drawn = [scenes.random_scene(rng, "train", [canvas]) for _ in range(count)]
+        return [
+            Asked(s.image, asked_of_scene(rng, s), system=rng.random() < 0.15, labels=of_scene(s))
+            for s in drawn
         ]
-        return [Asked(s.image, asked_of_scene(rng, s), system=rng.random() < 0.15) for s in drawn]
 
     def _texts(self, rng: random.Random, count: int) -> list[Asked]:
         made = [asked_of_text(rng) for _ in range(count)]

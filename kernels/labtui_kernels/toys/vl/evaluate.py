@@ -72,7 +72,9 @@ class Judge:
         told = []
         for some in _chunks(items, size):
             inputs = self.inputs(some)
-            out = self.model.generate(**inputs, max_new_tokens=MAX_TOKENS, do_sample=False)
+            out = self.model.generate(  # type: ignore[attr-defined]
+                **inputs, max_new_tokens=MAX_TOKENS, do_sample=False
+            )
             for row in out[:, inputs["input_ids"].shape[1] :]:
                 text = str(self.tokenizer.decode(row)).split("<|im_end|>")
                 told.append(text[0].strip() if len(text) > 1 else f"{text[0].strip()}…")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,14 +13,18 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_
 from transformers.vision_utils import get_vision_position_ids
 
 from .batches import Group
+from .labels import NAMES
 
 
-def see(model: Qwen2VLForConditionalGeneration, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Image features [images * merged patches, d] of ``pixels`` [images * patches, c], all of ``grid`` (h, w).
+def see(
+    model: Qwen2VLForConditionalGeneration, pixels: Tensor, grid: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """(states after the last block [images * patches, width], image features [images * merged patches, d]) of
+    ``pixels`` [images * patches, c], all of ``grid`` (h, w).
 
     The model's own tower goes through the pictures one by one in its attention; this one takes them at once.
     """
-    tower = model.model.visual
+    tower: Any = model.model.visual
     patches = grid[0] * grid[1]
     n = len(pixels) // patches
     thw = torch.tensor([[1, *grid]] * n)
@@ -31,14 +38,17 @@ def see(model: Qwen2VLForConditionalGeneration, pixels: Tensor, grid: tuple[int,
         mixed = F.scaled_dot_product_attention(q, k, v, scale=attention.scaling)
         hidden = hidden + attention.proj(mixed.transpose(1, 2).reshape(n * patches, -1))
         hidden = hidden + block.mlp(block.norm2(hidden))
-    return tower.merger(hidden)
+    return hidden, tower.merger(hidden)
 
 
-def logits_of(model: Qwen2VLForConditionalGeneration, group: Group) -> Tensor:
-    """Logits [answer tokens, vocabulary] where ``group.targets`` is not -100, in row-major order."""
+def logits_of(model: Qwen2VLForConditionalGeneration, group: Group, features: Tensor | None = None) -> Tensor:
+    """Logits [answer tokens, vocabulary] where ``group.targets`` is not -100, in row-major order.
+
+    ``features``: those of `see`, where they are known already.
+    """
     embeds = model.get_input_embeddings()(group.ids)
     if group.pixels is not None:
-        features = see(model, group.pixels, group.grid)
+        features = see(model, group.pixels, group.grid)[1] if features is None else features
         mask = (group.ids == model.config.image_token_id).unsqueeze(-1)
         embeds = embeds.masked_scatter(mask, features.to(embeds.dtype))
     out = model.model.language_model(
@@ -47,12 +57,50 @@ def logits_of(model: Qwen2VLForConditionalGeneration, group: Group) -> Tensor:
     return model.lm_head(out.last_hidden_state[group.targets >= 0])
 
 
-def loss_of(model: Qwen2VLForConditionalGeneration, group: Group) -> tuple[Tensor, float]:
-    """(summed cross-entropy in nats, each question counting once; the number of questions)."""
+class Heads(torch.nn.Module):
+    """Two linear readings of what lies under a patch (`labels`): from the last block, and from the merger.
+
+    They only teach the tower and are no part of the model.
+    """
+
+    def __init__(self, width: int, merged: int) -> None:
+        super().__init__()
+        self.patch, self.merged = torch.nn.Linear(width, len(NAMES)), torch.nn.Linear(merged, len(NAMES))
+
+    def loss(self, states: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy in nats, summed over names and averaged over patches, of both readings."""
+        under = labels.reshape(len(features), -1, labels.shape[-1]).amax(dim=1)
+        parts = ((self.patch, states, labels), (self.merged, features, under))
+        return torch.stack(
+            [
+                F.binary_cross_entropy_with_logits(head(x), wanted, reduction="none").sum(-1).mean()
+                for head, x, wanted in parts
+            ]
+        ).sum()
+
+
+@dataclass(frozen=True)
+class Losses:
+    """``answers``: summed cross-entropy, each question counting once; ``questions``: how many; ``looks``: `Heads`."""
+
+    answers: Tensor
+    questions: float
+    looks: Tensor
+
+
+def losses_of(model: Qwen2VLForConditionalGeneration, heads: Heads, group: Group, asks: bool) -> Losses:
+    """The losses of a group; questions about pictures are only asked where ``asks``, those about texts always."""
+    none = torch.zeros(())
+    features, looks = None, none
+    if group.pixels is not None and group.labels is not None:
+        states, features = see(model, group.pixels, group.grid)
+        looks = heads.loss(states, features, group.labels)
+        if not asks:
+            return Losses(none, 0.0, looks)
     chosen = group.targets >= 0
-    each = F.cross_entropy(logits_of(model, group), group.targets[chosen], reduction="none")
+    each = F.cross_entropy(logits_of(model, group, features), group.targets[chosen], reduction="none")
     weights = group.weights[chosen]
-    return (each * weights).sum(), float(weights.sum())
+    return Losses((each * weights).sum(), float(weights.sum()), looks)
 
 
 @torch.no_grad()
