@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from labtui_sessions import stroop
 from labtui_sessions.stats import is_sweep
 from tests.sessions.stroop_tables import NORMS, SHARES, SITES, answers, choice, cosines, study, table
+
+spearmanr: Any = stats.spearmanr
 
 
 def test_tables_are_known_by_their_columns() -> None:
@@ -143,7 +147,12 @@ def test_rank_correlation_of_cosines_and_flips() -> None:
     }
     expected = spearmanr([net[c.delta, c.site, c.text] for c in found], [c.flips for c in found]).statistic
     one = by["color_only"]
-    assert one.rho == pytest.approx(expected) and one.cells == len(found) and one.sites == len(SITES)
+    assert (
+        one.rho is not None
+        and one.rho == pytest.approx(expected)
+        and one.cells == len(found)
+        and one.sites == len(SITES)
+    )
     assert one.low is not None and one.high is not None and one.low <= one.rho <= one.high
     assert one.within is not None and one.within > 0.8 and one.rho > 0.8
     assert by["text_only"].rho == pytest.approx(-expected)

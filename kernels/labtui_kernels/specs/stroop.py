@@ -92,7 +92,9 @@ class Stroop(Spec, frozen=True, kw_only=True, tag="stroop"):
         if self.ink_question == self.word_question:
             raise self.refuse("word_question", "it is the question for the ink; expected another")
         if self.permutations < self.nulls:
-            raise self.refuse("permutations", f"{self.permutations} for {self.nulls} nulls; expected as many at least")
+            raise self.refuse(
+                "permutations", f"{self.permutations} for {self.nulls} nulls; expected as many at least"
+            )
         if self.choose < 2:
             raise self.refuse("choose", "expected at least 2 pictures to choose by")
         if self.folder and self.folder[0] not in "/~":

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.cluster import KMeans
+from sklearn import cluster
 from transformers import Qwen2VLImageProcessorPil
 
 from labtui_artifacts.errors import UsageError
@@ -27,6 +27,7 @@ from labtui_sessions import stroop as reading
 from tests.kernels.recipes.lab import Context, Lab
 from tests.support.tiny_vision import tiny_vision
 
+KMeans: Any = cluster.KMeans  # its stubs know n_init as text only
 LABELS = ["red", "green", "blue", "yellow"]
 SPEC: dict[str, Any] = {
     **{"kind": "stroop", "colors": LABELS, "sites": "vision.1,vision.merged", "strengths": ["60%", "|9|"]},
