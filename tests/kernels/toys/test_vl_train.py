@@ -142,7 +142,7 @@ def test_labels_say_what_lies_under_each_patch() -> None:
     inks = {name for name in (*stimuli.COLORS, stimuli.NEUTRAL) if found[..., labels.NUMBER[name]].any()}
     letters = {name for name in string.ascii_lowercase if found[..., labels.NUMBER[name]].any()}
     assert inks == {"blue"} and letters == set("red")
-    columns = [found[..., labels.NUMBER[letter]].any(axis=0).nonzero()[0] for letter in "red"]
+    columns = [found[..., labels.NUMBER[letter]].nonzero()[1] for letter in "red"]
     assert columns[0].max() <= columns[1].max() <= columns[2].max() and columns[0].min() < columns[2].min()
     blank = stimuli.draw(stimuli.NO_WORD, "green")
     assert labels.of_word(blank)[..., labels.NUMBER["x"]].any()

@@ -138,8 +138,8 @@ class Training:
         self.model = Qwen2VLForConditionalGeneration(configure(self.tokenizer))
         scale(self.model)
         self.model.train()
-        vision, text = self.model.config.vision_config, self.model.config.text_config
-        self.heads = Heads(vision.embed_dim, text.hidden_size)
+        tower: Any = self.model.model.visual
+        self.heads = Heads(tower.config.embed_dim, tower.config.hidden_size)
         self.weights = [*self.model.parameters(), *self.heads.parameters()]
         decayed = [p for p in self.weights if p.ndim > 1]
         others = [p for p in self.weights if p.ndim == 1]
