@@ -10,6 +10,8 @@ from labtui_kernels import specs
 
 GRIDS = ("sweep", "calibrate", "stroop")
 """Kinds of job whose rows are cells of a grid."""
+FORMED = ("sweep", "calibrate")
+"""Those whose spec is a sweep's form."""
 _SAME = ("sites", "prompts", "dose", "batch", "force", *specs.Decoding.__struct_fields__)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labtui.calibrating import sweep_spec
+from labtui.calibrating import FORMED, sweep_spec
 from labtui.cells import Reading, written_strength
 from labtui.sweeps import SUFFIX
 from labtui_artifacts import library
@@ -38,6 +38,8 @@ def confirmation(job: JobView, table: str, reading: Reading, cell: Cell) -> dict
         raise UsageError(
             "the spec of this sweep is too long to be kept here, so its cells cannot be confirmed by key"
         )
+    if job.kind not in FORMED:
+        raise UsageError(f"{table} is of a {job.kind} job, which judges its own choice: see {table}-judged")
     used = [*reading.sheet.prompts, *_prompts_in(sweep_spec(job.spec))]
     fresh = fresh_prompts(used)
     if len(fresh) < LEAST_FRESH:

@@ -158,7 +158,7 @@ async def _row(lab: AsyncLab, key: str) -> dict[str, Any]:
 
 async def _show(lab: AsyncLab, outcome: Outcome) -> None:
     """What was found in a table; tables as tables; answers as text under their arm; else what the job says."""
-    from labtui.commands import calibration
+    from labtui.commands import calibration, steering
     from labtui_sessions import looks, pages
 
     if calibration.show(outcome.result):
@@ -166,6 +166,10 @@ async def _show(lab: AsyncLab, outcome: Outcome) -> None:
     tables = await _tables(lab, outcome)
     for note in outcome.result.get("notes") or []:
         output.note(str(note))
+    if studies := steering.studies_in(tables):
+        for study in studies:
+            steering.show(study)
+        return
     for table in tables.values():
         if (page := pages.of(table)) is not None:
             rows = page.as_rows(table)

@@ -31,7 +31,7 @@ SHOWN_CELLS = 4
 def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) -> None:
     """What SESSION holds: model, jobs, rows, tables, the effects in its sweeps, notes."""
     from labtui import fetching
-    from labtui.commands import calibration
+    from labtui.commands import calibration, steering
     from labtui_sessions import findings, lenses, pages, stroop_page
     from labtui_sessions.log import state_at
     from labtui_sessions.phases import results_by_table
@@ -41,7 +41,7 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
         state = state_at(log)
         calibrations = results_by_table(log)
         tables = list(_tables(log).by_name.values())
-    studies = stroop_page.studies({table.name: table for table in tables})
+    studies = steering.studies_in({table.name: table for table in tables})
     told = {name for study in studies for name in study.tables}
     sweeps = [table for table in tables if is_sweep(table) and table.name not in told]
     found = {table.name: findings.summaries_of(table, deltas) for table in sweeps}
@@ -77,13 +77,8 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
             _section(f"{output.clean(page.head_of(table))} (table {output.clean(table.name)})")
             output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
     for study in studies:
-        _section(f"Stroop steering {output.clean(study.name)}")
-        for sentence in stroop_page.sentences(study):
-            print(f"- {output.clean(sentence)}")
-        for rows in (list(stroop_page.site_rows(study)), list(stroop_page.judged_rows(study))):
-            if rows:
-                print()
-                output.table(rows, list(rows[0]))
+        print()
+        steering.show(study)
 
 
 def _as_document(state: SessionState) -> dict[str, Any]:

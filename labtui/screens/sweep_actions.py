@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from textual.containers import Horizontal
 
 from labtui.app_actions import short_path
-from labtui.calibrating import calibration
+from labtui.calibrating import FORMED, calibration
 from labtui.cells import Board, Place, as_table, key_of
 from labtui.confirming import LEAST_FRESH, confirmation, one_cell
 from labtui.exporting import export_problem, export_to, map_of
@@ -88,6 +88,10 @@ class SweepActions(SweepHistory):
         elif job is None or not job.spec_kept or not job.spec:
             self.app.say(
                 "the spec of this sweep is too long to be kept here, so it cannot be extended by key"
+            )
+        elif job.kind not in FORMED:
+            self.app.say(
+                f"{shown.label} is of a {job.kind} job, which runs as a whole; r makes a sweep of its own"
             )
         else:
             self.extend(shown.table, job)

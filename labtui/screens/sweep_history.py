@@ -382,14 +382,14 @@ class SweepHistory(SweepPlan):
 def _columns(entry: Entry) -> tuple[Any, ...]:
     spec, job = entry.spec, entry.job
     prompts = spec.get("prompts")
-    count = len(prompts) if isinstance(prompts, list) else (prompts or {}).get("set", "")
+    count = len(prompts) if isinstance(prompts, list) else (prompts or {}).get("set", spec.get("choose", ""))
     status = job.status if job is not None else ""
     if job is not None and job.live and job.fraction is not None:
         status += f" {job.fraction:.0%}"
     return (
         entry.label,
         when(job.queued) if job is not None else "",
-        _listed(spec.get("directions")),
+        _listed(spec.get("directions", spec.get("deltas"))),
         _short(str(spec.get("sites", ""))),
         _listed(spec.get("strengths")),
         right(str(count)),

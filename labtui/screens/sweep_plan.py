@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from textual.content import Content
 from textual.widgets import Static
 
-from labtui.calibrating import sweep_spec
+from labtui.calibrating import FORMED, sweep_spec
 from labtui.pictures import sent
 from labtui.projection import Kernel, Source, need, shape_of
 from labtui.screens.base import BaseScreen
@@ -178,7 +178,8 @@ class SweepPlan(BaseScreen):
 
     def project_form(self, source: Source | None, job: JobView | None) -> None:
         """Put the last sweep's spec in, unless something was written, and count what is there."""
-        if job is not None and job.spec and job.job != self._form_job and not self.touched:
+        formed = job is not None and job.kind in FORMED
+        if job is not None and formed and job.spec and job.job != self._form_job and not self.touched:
             self._form_job = job.job
             self.form.extends = ""
             self.form.show(sweep_spec(job.spec), self._names(source))

@@ -146,8 +146,9 @@ def kind_of(columns: Iterable[str]) -> Kind | None:
 
 
 def rows_of(table: Table) -> list[dict[str, Any]]:
-    """A table's rows as maps."""
-    return [table.row(index) for index in range(table.rows)]
+    """The rows of the last job that wrote to a table, as maps."""
+    last = table.owners[-1] if table.owners else ""
+    return [table.row(index) for index in range(table.rows) if table.owners[index] == last]
 
 
 # -- cells ----------------------------------------------------------------------------------------------
@@ -214,22 +215,37 @@ def null_of(rows: Iterable[Row], cell: Cell, question: str, control: str = "rand
 
 
 def choose(found: Sequence[Cell], keep: float) -> list[Choice]:
-    """For each delta the cell with the most flips among those where at least ``keep`` of the other answers stay.
+    """For each delta the weakest edit that flips about as many answers as any, where at least ``keep`` of the others stay.
 
-    Ties go to the cell that spares more of the others, then to the weaker edit. Where no cell spares enough, flips
-    and spared answers count alike, and the choice is not ``feasible``.
+    About as many: within one standard error of the most (Breiman's rule; by Agresti and Coull's estimate, which is not
+    zero at 100%), so that more is not pushed than it takes. Weakness goes by % of the reference norm, ties to the cell
+    with more flips. Where no cell spares enough, flips and spared answers count alike, and the choice is not
+    ``feasible``.
     """
     chosen: list[Choice] = []
     for delta in dict.fromkeys(cell.delta for cell in found):
         mine = [cell for cell in found if cell.delta == delta and cell.flips is not None]
         fit = [cell for cell in mine if cell.spared is None or cell.spared >= keep]
         if fit:
-            best = max(fit, key=lambda cell: (cell.flips or 0.0, cell.spared or 0.0, -cell.norm))
-            chosen.append(Choice(best, True))
+            most = max(fit, key=lambda cell: cell.flips or 0.0)
+            enough = (most.flips or 0.0) - _error(most)
+            near = [cell for cell in fit if (cell.flips or 0.0) >= enough]
+            chosen.append(Choice(min(near, key=lambda cell: (_size(cell), -(cell.flips or 0.0))), True))
         elif mine:
-            best = max(mine, key=lambda cell: ((cell.flips or 0.0) + (cell.spared or 0.0), -cell.norm))
+            best = max(mine, key=lambda cell: ((cell.flips or 0.0) + (cell.spared or 0.0), -_size(cell)))
             chosen.append(Choice(best, False))
     return chosen
+
+
+def _error(cell: Cell) -> float:
+    """The standard error of a cell's flips: two flips and two others are added to those seen."""
+    n = min(cell.rate(question, "flip").n for question in AIMS[cell.delta])
+    share = ((cell.flips or 0.0) * n + 2) / (n + 4)
+    return float(np.sqrt(share * (1 - share) / (n + 4)))
+
+
+def _size(cell: Cell) -> float:
+    return cell.norm if cell.percent is None else abs(cell.percent)
 
 
 # -- what the answers are without edits ----------------------------------------------------------------

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from labtui_sessions import stroop
 from labtui_sessions.stats import is_sweep
 from tests.sessions.stroop_tables import NORMS, SHARES, SITES, answers, choice, cosines, study, table
+
+spearmanr: Any = stats.spearmanr
 
 
 def test_tables_are_known_by_their_columns() -> None:
@@ -60,6 +64,29 @@ def test_the_cell_with_most_flips_is_chosen_where_enough_stays() -> None:
         assert (one.cell.site, one.cell.text, one.feasible) == ("vision.2", "100%", True)
         fit = [c for c in found if c.delta == one.cell.delta and (c.spared is None or c.spared >= 0.8)]
         assert one.cell.flips == max(c.flips or 0 for c in fit)
+
+
+def test_the_weakest_of_cells_that_flip_about_as_many_is_chosen() -> None:
+    rows = [row for row in answers() if row["site"] in ("vision.2", "") and row["delta"] in ("color", "")]
+    weak = [
+        {**row, "strength_text": "80%", "strength_abs": 8.0, "strength_pct": 80.0}
+        for row in rows
+        if row["strength_text"] == "100%"
+    ]
+    flipped = [row for row in weak if row["flip"] and row["question"] == "ink" and not row["control"]]
+    flipped[0].update(flip=False, stays=True)
+    (one,) = stroop.choose(stroop.cells([*rows, *weak]), 0.8)
+    assert one.cell.text == "80%", "one flip of 30 fewer is within a standard error"
+    for row in flipped[:6]:
+        row.update(flip=False, stays=True)
+    (one,) = stroop.choose(stroop.cells([*rows, *weak]), 0.8)
+    assert one.cell.text == "100%"
+
+
+def test_only_the_last_job_of_a_table_counts() -> None:
+    twice = table("s", answers(1))
+    twice.add("j2", "again", answers(2))
+    assert stroop.rows_of(twice) == stroop.rows_of(table("s", answers(2)))
     rows = [
         {**row, "stays": False}
         if row["question"] == "word" and row["site"] == "vision.2" and row["stays"]
@@ -120,7 +147,12 @@ def test_rank_correlation_of_cosines_and_flips() -> None:
     }
     expected = spearmanr([net[c.delta, c.site, c.text] for c in found], [c.flips for c in found]).statistic
     one = by["color_only"]
-    assert one.rho == pytest.approx(expected) and one.cells == len(found) and one.sites == len(SITES)
+    assert (
+        one.rho is not None
+        and one.rho == pytest.approx(expected)
+        and one.cells == len(found)
+        and one.sites == len(SITES)
+    )
     assert one.low is not None and one.high is not None and one.low <= one.rho <= one.high
     assert one.within is not None and one.within > 0.8 and one.rho > 0.8
     assert by["text_only"].rho == pytest.approx(-expected)

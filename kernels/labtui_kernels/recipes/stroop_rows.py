@@ -23,7 +23,7 @@ from .stroop_embed import question
 from .stroop_pictures import Sets, Shown
 
 JUDGED_SEED = 1_000
-"""Random directions of judged cells count from here, so that they are others than the grid's."""
+"""Random directions of judged cells count from multiples of this, so that each cell has its own."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,12 @@ class Rows:
         nulls; and all of these pictures, and congruent ones, without edits."""
         prompts = self.asked(self.sets.judge)
         rows = list(self._zeros([*prompts, *self.asked(self.sets.congruent)], first))
-        for delta, site, strength in cells:
+        for place, (delta, site, strength) in enumerate(cells, 1):
             rows += self._steered(prompts, delta, site, strength, "")
             rows += self._steered(prompts, delta, site, -strength, "negated")
             for number in range(self.spec.nulls):
                 on = _some(prompts, number, self.spec.null_pictures)
-                rows += self._null(on, False, JUDGED_SEED + number, delta, site, strength)
+                rows += self._null(on, False, place * JUDGED_SEED + number, delta, site, strength)
                 rows += self._null(on, True, number, delta, site, strength)
         return rows
 
@@ -144,7 +144,6 @@ class Rows:
         site: Site,
         strength: Strength,
     ) -> Iterator[StroopRow]:
-        number %= self.spec.permutations if shuffled else 1 << 60
         for asked in prompts:
             if shuffled:
                 text = f"shuffled:{number}~({self._expression(asked, delta)})"
@@ -169,7 +168,7 @@ class Rows:
         delta: str,
         label: str,
     ) -> Iterator[StroopRow]:
-        """The row, unless it is there already: a random direction serves every delta."""
+        """The row, unless it is there already."""
         cell = digest(
             [
                 *(asked.shown.picture.digest, self.spec.question(asked.question), self._decoding),

@@ -105,10 +105,10 @@ class StroopRun(SweepRun):
         norm = total_dose(planned, row.resolved)["abs"]
         found = outcomes(answer, plain, planned.asked.right, shown.target)
         line.update(direction=planned.label, strength=norm, strength_abs=norm)
+        # What a table is first looked at for stands first.
+        line = {**found, "right": answer == planned.asked.right, **line}
         line.update(
             {
-                **found,
-                "right": answer == planned.asked.right,
                 "delta": planned.delta,
                 "question": planned.asked.question,
                 "word": shown.word,

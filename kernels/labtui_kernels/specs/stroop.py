@@ -54,7 +54,7 @@ class Stroop(Spec, frozen=True, kw_only=True, tag="stroop"):
     judge: Count = 60
     permutations: Annotated[int, Meta(ge=LEAST_NULLS, le=1000)] = LEAST_NULLS
     nulls: Annotated[int, Meta(ge=LEAST_NULLS, le=1000)] = LEAST_NULLS
-    null_pictures: Count = 10
+    null_pictures: Count = 20
     keep: Annotated[float, Meta(ge=0, le=1)] = 0.8
     ink_question: Text = INK_QUESTION
     word_question: Text = WORD_QUESTION
@@ -91,6 +91,10 @@ class Stroop(Spec, frozen=True, kw_only=True, tag="stroop"):
                 raise self.refuse(key, "the question is empty; expected some text")
         if self.ink_question == self.word_question:
             raise self.refuse("word_question", "it is the question for the ink; expected another")
+        if self.permutations < self.nulls:
+            raise self.refuse(
+                "permutations", f"{self.permutations} for {self.nulls} nulls; expected as many at least"
+            )
         if self.choose < 2:
             raise self.refuse("choose", "expected at least 2 pictures to choose by")
         if self.folder and self.folder[0] not in "/~":
@@ -207,7 +211,7 @@ def count_stroop(spec: Stroop, shape: ModelShape, found: Sequence[int] | None = 
     pictures = 2 * len(spec.labels) * (spec.build + spec.references) + choose
     return {
         "rows": rows,
-        "cells": rows,
+        "cells": rows + 2 * sites + len(spec.deltas),
         "grid": grid,
         "judged": judged,
         "sites": sites,

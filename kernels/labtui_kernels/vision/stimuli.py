@@ -37,11 +37,12 @@ NO_WORD = "none"
 """What is written where only ink is shown."""
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "white": (255, 255, 255),
-    "cream": (250, 240, 215),
-    "sky": (214, 230, 244),
-    "charcoal": (38, 38, 44),
-    "black": (0, 0, 0),
+    "cream": (250, 242, 224),
+    "sky": (222, 236, 250),
+    "mint": (226, 246, 230),
+    "rose": (250, 230, 234),
 }
+"""All of them lighter than every ink: a model this small learns to read on paper, not also on slate."""
 CANVASES = ((140, 56), (168, 56), (140, 84))
 """(width, height) in pixels; multiples of 28, the side of a merged patch."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from sklearn.cluster import KMeans
+from sklearn import cluster
 from sklearn.metrics.pairwise import cosine_similarity
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from labtui_kernels.directions.gains import gains, label_means
 from labtui_kernels.directions.kmeans import kmeans
 
 LABELS = ("red", "green", "blue")
+KMeans: Any = cluster.KMeans  # its stubs know n_init as text only
 
 
 def blobs(seed: int, n: int = 40, width: int = 12, apart: float = 3.0, shift: float = 0.0) -> Tensor:

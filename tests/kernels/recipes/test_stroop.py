@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.cluster import KMeans
+from sklearn import cluster
 from transformers import Qwen2VLImageProcessorPil
 
 from labtui_artifacts.errors import UsageError
@@ -27,6 +27,7 @@ from labtui_sessions import stroop as reading
 from tests.kernels.recipes.lab import Context, Lab
 from tests.support.tiny_vision import tiny_vision
 
+KMeans: Any = cluster.KMeans  # its stubs know n_init as text only
 LABELS = ["red", "green", "blue", "yellow"]
 SPEC: dict[str, Any] = {
     **{"kind": "stroop", "colors": LABELS, "sites": "vision.1,vision.merged", "strengths": ["60%", "|9|"]},
@@ -282,7 +283,10 @@ def test_tables_and_their_rows(seen: Any) -> None:
     for cell in ctx.of("cell.committed"):
         kinds.setdefault(cell["table"], reading.kind_of({key for row in cell["rows"] for key in row}))
     assert kinds == {"s-chunks": "chunks", "s-cosines": "cosines", "s": "answers", "s-judged": "answers"}
-    assert ctx.counts["rows"] >= result["committed"] == len(rows_in(ctx, "s")) + len(rows_in(ctx, "s-judged"))
+    assert result["committed"] == len(rows_in(ctx, "s")) + len(rows_in(ctx, "s-judged"))
+    # The random model names no colour, so nothing is chosen, and the chosen cells' rows are not run.
+    judged = 2 * 3 * (2 * 3 + 2 * 20)
+    assert ctx.counts["rows"] == result["committed"] + judged and not result["choice"]
     rows = rows_in(ctx, "s")
     by_control = {c: sum(row["control"] == c for row in rows) for c in ("", "zero", "random", "shuffled")}
     # 2 sites x 2 strengths x 3 deltas x 3 pictures x 2 questions; ten of each null on two pictures.

@@ -142,7 +142,7 @@ def test_labels_say_what_lies_under_each_patch() -> None:
     inks = {name for name in (*stimuli.COLORS, stimuli.NEUTRAL) if found[..., labels.NUMBER[name]].any()}
     letters = {name for name in string.ascii_lowercase if found[..., labels.NUMBER[name]].any()}
     assert inks == {"blue"} and letters == set("red")
-    columns = [found[..., labels.NUMBER[letter]].any(axis=0).nonzero()[0] for letter in "red"]
+    columns = [found[..., labels.NUMBER[letter]].nonzero()[1] for letter in "red"]
     assert columns[0].max() <= columns[1].max() <= columns[2].max() and columns[0].min() < columns[2].min()
     blank = stimuli.draw(stimuli.NO_WORD, "green")
     assert labels.of_word(blank)[..., labels.NUMBER["x"]].any()
@@ -165,26 +165,18 @@ def test_labels_are_put_in_the_towers_order() -> None:
     assert values[:, 0].argsort().argsort().tolist() == [int(number) for number in found]
 
 
-def test_a_training_can_be_stopped_and_goes_on_to_a_model_folder(tmp_path: Path) -> None:
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
     plan = train.Plan(6, 1e-3, Course(look=3, early=(3, 2, 1), late=(3, 2, 1)))
-    whole = train.Training(plan, 0, tmp_path)
-    whole.run(5.0, 4, lambda **fields: None)
-    parted = train.Training(plan, 0, tmp_path)
-    parted.resume()
-    assert parted.step == 6
-    train.train(tmp_path / "again", 0, 5.0, 1, 2, plan)
-    loaded = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path / "again")
-    for name, weight in whole.model.state_dict().items():
-        torch.testing.assert_close(loaded.state_dict()[name].float(), weight.bfloat16().float(), msg=name)
-    texts, looks = (
-        [line[name] for line in log if name in line]
-        for log in [_lines(tmp_path / "again")]
-        for name in ("texts", "looks_words")
-    )
-    assert len(texts) == len(looks) == 1 and looks[0] > 0
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    train.train(whole, 0, 5.0, 1, 4, plan, watch=2)
+    parted.mkdir()
     with pytest.raises(RuntimeError, match="out of time at step 1"):
-        train.Training(plan, 0, tmp_path).run(0.0, 4, lambda **fields: None)
-
-
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "training.log").read_text().splitlines()]
+        train.Training(plan, 0, parted).run(0.0, 4, lambda **fields: None, watch=2)
+    train.train(parted, 0, 5.0, 1, 4, plan, watch=2)
+    models = [Qwen2VLForConditionalGeneration.from_pretrained(folder) for folder in (whole, parted)]
+    for name, weight in models[0].state_dict().items():
+        assert weight.dtype == torch.bfloat16
+        torch.testing.assert_close(models[1].state_dict()[name], weight, msg=name)
+    log = [json.loads(line) for line in (parted / "training.log").read_text().splitlines()]
+    assert [line["event"] for line in log if "event" in line] == ["resume", "end"]
+    assert set(log[-2]["held_out"]) >= {"ink", "word", "count"}

@@ -62,8 +62,12 @@ class Plan(Params):
 def check_extends(spec: Spec, live: LiveSession) -> None:
     """UsageError where a sweep or a calibration would extend a table with rows of a direction that has changed since."""
     from labtui_kernels.lang.algebra import parse_algebra
-    from labtui_kernels.specs import Calibrate, Sweep
+    from labtui_kernels.specs import Calibrate, Stroop, Sweep
 
+    if isinstance(spec, Stroop) and spec.table in live.tables.by_name:
+        raise spec.refuse(
+            "table", f"{spec.table!r} is there already, and such a job runs as a whole; expected another"
+        )
     if not isinstance(spec, Sweep | Calibrate) or spec.table not in live.tables.by_name:
         return
     began = live.tables.by_name[spec.table].began

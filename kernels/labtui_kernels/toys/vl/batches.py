@@ -159,7 +159,7 @@ class Course:
 
     look: int
     early: Rows = (16, 12, 6)
-    late: Rows = (10, 9, 2)
+    late: Rows = (14, 7, 2)
 
     def rows(self, step: int) -> Rows:
         return self.early if step < self.look else self.late

@@ -37,7 +37,7 @@ def of_word(made: stimuli.Stimulus) -> Labels:
         labels[seen, NUMBER["x"]] = 1
         return labels
     face = stimuli.font_at(made.font, 24)
-    across = mask.any(axis=0).nonzero()[0]
+    across = mask.nonzero()[1]
     left, width = int(across.min()), int(across.max() - across.min() + 1)
     ends = [face.getlength(made.word[:i]) / face.getlength(made.word) for i in range(len(made.word) + 1)]
     for letter, start, end in zip(made.word, ends, ends[1:], strict=False):
