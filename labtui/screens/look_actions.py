@@ -65,6 +65,8 @@ class LookActions(BaseScreen):
         self.overlay = "none"
         self.how = "raw"
         """Whether neighbours are searched by plain cosine, or less each layer's mean."""
+        self.word: int | None = None
+        """The position of the word whose attention is shown."""
         self._wanted = ""
 
     @property
@@ -106,7 +108,9 @@ class LookActions(BaseScreen):
         state = source.state
         shape = shape_of(state)
         if shape is not None and not shape.vision_blocks:
-            self.app.say("this model reads text only; Home (1) starts a Qwen-VL, such as toy-qwen2-vl", bad=True)
+            self.app.say(
+                "this model reads text only; Home (1) starts a Qwen-VL, such as toy-qwen2-vl", bad=True
+            )
             return
         indexes = ("", *(name for name, one in state.artifacts.items() if one.kind == "index"))
         before = self.job.spec if self.job is not None else {}
@@ -216,11 +220,17 @@ class LookActions(BaseScreen):
             self.app.say(str(error), bad=True)
             return
         where = f"in {rect_text(rect)} alone" if rect is not None else "in the whole picture"
-        self.app.say(f"edits act {where}; r asks and shows what they move" if self.app.live else f"edits act {where}")
+        self.app.say(
+            f"edits act {where}; r asks and shows what they move" if self.app.live else f"edits act {where}"
+        )
 
     def action_stop(self) -> None:
         source = self.app.source
-        live = [job for job in source.state.live_jobs() if job.kind in ("look", "generate")] if source is not None else []
+        live = (
+            [job for job in source.state.live_jobs() if job.kind in ("look", "generate")]
+            if source is not None
+            else []
+        )
         if not live:
             self.app.say("nothing is running")
             return
@@ -262,6 +272,21 @@ class LookActions(BaseScreen):
             self.app.say("nothing was read yet that could be laid over the picture")
         elif self.overlay == "none" and lacking:
             self.app.say(f"not here: {', '.join(why_not(name) for name in lacking)}")
+        self.app.pump.now()
+
+    def words(self) -> dict[int, str]:
+        """The words whose attention is here, by position."""
+        return {}
+
+    def action_next_word(self) -> None:
+        if "attention" not in self.overlays():
+            self.app.say(why_not("attention"))
+            return
+        there = list(self.words())
+        if self.overlay == "attention" and there:
+            at = there.index(self.word) if self.word in there else -1
+            self.word = there[(at + 1) % len(there)]
+        self.overlay = "attention"
         self.app.pump.now()
 
     def action_turn_site(self, way: int) -> None:
@@ -317,7 +342,9 @@ class LookActions(BaseScreen):
         start = short_path(Path.cwd() / f"{names[first]}.csv")
         fields = [
             Field("table", "table", first, options=tuple(names), free=False),
-            Field("path", "file", start, hint="ends in .csv, .json, .jsonl or .parquet", check=_table_problem),
+            Field(
+                "path", "file", start, hint="ends in .csv, .json, .jsonl or .parquet", check=_table_problem
+            ),
         ]
         self.app.push_screen(Form("Export", fields, accept="Write"), write)
 
@@ -353,7 +380,7 @@ def why_not(overlay: str) -> str:
     """What an overlay needs that is not there."""
     return {
         "effect": "effect (e writes an edit, r runs it)",
-        "attention": "attention (the kernel runs without eager attention)",
+        "attention": "attention (not read: o with a question reads it)",
         "similarity": "similarity (not read)",
         "norm": "norm (not read)",
     }.get(overlay, overlay)

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from labtui_artifacts.images import digest_of
-from labtui_sessions.looks import pack
+from labtui_sessions.looks import ANSWER, pack, pack_half
 from tests.support.fake_kernel import INFO, FakeKernel
 
 ROWS, COLS, SIDE = 4, 5, 28
@@ -95,7 +95,9 @@ def depth(site: int) -> list[dict[str, Any]]:
 
 def similar(site: int) -> list[dict[str, Any]]:
     every = range(ROWS * COLS)
-    return [{"site": SITES[site], "patch": p, "cosines": pack([cosine(site, p, q) for q in every])} for p in every]
+    return [
+        {"site": SITES[site], "patch": p, "cosines": pack([cosine(site, p, q) for q in every])} for p in every
+    ]
 
 
 def readings(site: int) -> list[dict[str, Any]]:
@@ -105,7 +107,9 @@ def readings(site: int) -> list[dict[str, Any]]:
         words = [f" {colour}", f" {WHAT.get(colour, 'wall')}", ",", "\n", " the"]
         for reading, top in (("embedding", 0.3), ("unembedding", 0.28), ("lens", 0.6)):
             values = [top / (rank + 1) for rank in range(5)]
-            found.append({"site": SITES[site], "patch": patch, "reading": reading, "tokens": words, "values": values})
+            found.append(
+                {"site": SITES[site], "patch": patch, "reading": reading, "tokens": words, "values": values}
+            )
     return found
 
 
@@ -126,13 +130,36 @@ def neighbours(site: int) -> list[dict[str, Any]]:
     return found
 
 
+WORDS = {36: "Which", 37: " shape", 38: " is", 51: ANSWER}
+
+
+def weight(site: int, position: int, patch: int) -> float:
+    return (0.08 if shape(patch) else 0.01) / (1 + abs(position - 37)) * (1 + site / 8)
+
+
+def attention(site: int) -> list[dict[str, Any]]:
+    every = range(ROWS * COLS)
+    return [
+        {
+            "site": SITES[site],
+            "position": p,
+            "word": word,
+            "weights": pack_half([weight(site, p, q) for q in every]),
+        }
+        for p, word in WORDS.items()
+        if site
+    ]
+
+
 def effect(site: int) -> list[dict[str, Any]]:
     """Nothing before llm.3; there the marked patches; below, what came after them too."""
     found = []
     for patch in range(ROWS * COLS):
         row, col = divmod(patch, COLS)
         inside = row < 2 and col < 2
-        moved = 0.0 if site < 4 else (1.4 if inside else 0.0) if site == 4 else 1.2 if inside else 0.02 * patch
+        moved = (
+            0.0 if site < 4 else (1.4 if inside else 0.0) if site == 4 else 1.2 if inside else 0.02 * patch
+        )
         found.append({"site": SITES[site], "patch": patch, "row": row, "col": col, "change": moved,
                       "share": moved / norm(site, patch)})  # fmt: skip
     return found
@@ -151,7 +178,9 @@ def kernel(moment: str) -> FakeKernel:
     made.emit("artifact.saved", name="terse", kind="direction", meta={"style": "terse"})
     made.emit("artifact.saved", name="captions", kind="index", meta={})
     if moment != "empty":
-        made.emit("image.added", digest=DIGEST, name="scene.png", width=SIZE[0], height=SIZE[1], thumbnail=PICTURE)
+        made.emit(
+            "image.added", digest=DIGEST, name="scene.png", width=SIZE[0], height=SIZE[1], thumbnail=PICTURE
+        )
     if moment not in ("empty", "shown"):
         look(made, moment)
     if moment == "steered":
@@ -161,7 +190,7 @@ def kernel(moment: str) -> FakeKernel:
 
 def look(made: FakeKernel, moment: str = "done", job: str = "l1", spec: dict[str, Any] | None = None) -> None:
     """The events of that look."""
-    parts = ("norms", "similarity", "readings", "neighbours")
+    parts = ("norms", "similarity", "readings", "neighbours", "attention")
     made.emit("job.queued", job=job, kind="look", spec=spec or SPEC, priority="interactive", client="app")
     if moment == "failed":
         made.emit("job.started", job=job, plan={})
@@ -171,10 +200,16 @@ def look(made: FakeKernel, moment: str = "done", job: str = "l1", spec: dict[str
     made.emit("job.started", job=job, plan=plan(job, parts))
     made.emit("kernel.state", state="busy")
     tables = [("patches", patches), ("depth", depth), ("similar", similar), ("readings", readings),
-              ("neighbours", neighbours)]  # fmt: skip
+              ("neighbours", neighbours), ("attention", attention)]  # fmt: skip
     for name, rows_of in tables[: 3 if moment == "running" else None]:
         for site in range(len(SITES)):
-            made.emit("cell.committed", job=job, cell=f"{name}:{SITES[site]}", table=f"{job}-{name}", rows=rows_of(site))
+            made.emit(
+                "cell.committed",
+                job=job,
+                cell=f"{name}:{SITES[site]}",
+                table=f"{job}-{name}",
+                rows=rows_of(site),
+            )
     if moment == "running":
         made.telemetry["progress"] = {"job": job, "done": 3, "total": 7, "text": "sites read"}
         made.tell()
@@ -199,5 +234,9 @@ def steer(made: FakeKernel) -> None:
     made.emit("job.queued", job="l2", kind="look", spec=STEERED, priority="interactive", client="app")
     made.emit("job.started", job="l2", plan=plan("l2", ("effect",)))
     for site in range(len(SITES)):
-        made.emit("cell.committed", job="l2", cell=f"effect:{SITES[site]}", table="l2-effect", rows=effect(site))
-    made.emit("job.finished", job="l2", status="done", seconds=0.3, audit={"ok": True}, result={"table": "l2"})
+        made.emit(
+            "cell.committed", job="l2", cell=f"effect:{SITES[site]}", table="l2-effect", rows=effect(site)
+        )
+    made.emit(
+        "job.finished", job="l2", status="done", seconds=0.3, audit={"ok": True}, result={"table": "l2"}
+    )
