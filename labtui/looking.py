@@ -307,7 +307,7 @@ def norms_plot(norms: Mapping[str, float], all_patches: Sequence[Depth], at: str
     )
     if all_patches:
         ends = [(where[one.site], end) for one in all_patches for end in (one.lowest, one.highest)]
-        series.append(Series("lowest, highest", tuple(ends), "·", "$lab-dim", joined=False))
+        series.append(Series("ends", tuple(ends), "·", "$lab-dim", joined=False))
     names = () if axis else tuple(sites)
     return Plot(tuple(series), axis or "site", mark_x=where.get(at or ""), names=names) if series else None
 

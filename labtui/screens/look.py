@@ -51,10 +51,10 @@ if TYPE_CHECKING:
     from labtui_sessions.fields import ImageView, JobView
     from labtui_sessions.state import SessionState
 
-EMPTY = "no picture yet: o reads one from a file, and then the arrows walk over its patches"
+EMPTY = "o reads a picture from a file; then the arrows walk over its patches"
 WAITING = "on their way"
-NO_KERNEL = "no kernel is attached: 1 goes Home, where a Qwen-VL is started (toy-qwen2-vl is bundled)"
-TEXT_MODEL = "this model reads text only: Home (1) starts one that sees, such as the bundled toy-qwen2-vl"
+NO_KERNEL = "no kernel is attached: 1 goes Home, where one that sees is started (toy-qwen2-vl)"
+TEXT_MODEL = "this model reads text only: on Home (1) another is started, such as toy-qwen2-vl"
 
 
 class Look(LookActions):
@@ -168,7 +168,7 @@ class Look(LookActions):
         if self.job is None:
             shape = shape_of(state)
             loading = state.model is None
-            text = "the model is still loading" if loading else EMPTY
+            text = "the model is still loading" if loading else "no picture was read in this session yet"
             blind = shape is not None and not shape.vision_blocks
             if blind:
                 text = TEXT_MODEL
@@ -221,6 +221,7 @@ class Look(LookActions):
     def _project_picture(self, source: Source | None, state: SessionState | None) -> None:
         sight, picture, panel = self.sight, self.picture, self.query_one("#picture", Panel)
         if source is None or state is None:
+            picture.say("")
             picture.show(None)
             panel.note("")
             return
@@ -228,7 +229,7 @@ class Look(LookActions):
         image = self._image(source, digest) if digest else None
         if image is None:
             missing = digest and digest in self._images
-            picture.say(MISSING if missing else EMPTY if not digest else "the picture is on its way")
+            picture.say(MISSING if missing else self._hint(state) if not digest else "the picture is on its way")
             picture.show(blank(sight) if sight is not None and missing else None)
         elif sight is None:
             picture.show(Scene(digest, image))
@@ -238,6 +239,11 @@ class Look(LookActions):
             picture.mark(self._mark_taken)
             self._mark_taken = None
         self._note(panel, view)
+
+    def _hint(self, state: SessionState) -> str:
+        """What to do where there is no picture: empty where there is nothing to be done here."""
+        shape = shape_of(state)
+        return EMPTY if self.app.live and self.job is None and shape is not None and shape.vision_blocks else ""
 
     def _note(self, panel: Panel, view: ImageView | None) -> None:
         """The panel's title: what is laid over the picture, and where the cursor and the mark are."""

@@ -42,7 +42,7 @@ def numbers(app) -> tuple[float | None, ...]:
 @pytest.mark.parametrize(
     ("moment", "head"),
     [
-        ("empty", "no picture yet: o reads one"),
+        ("empty", "no picture was read in this session yet"),
         ("loading", "still loading"),
         ("text", "reads text only"),
         ("running", "scene.png · 140×112 pixels · 4×5 patches"),
@@ -97,7 +97,7 @@ async def test_the_patch_under_the_cursor_is_told_of(make_app) -> None:
         assert "word embeddings, cosine" in words and "·blue" in words and "0.6 ·blue" in words
         plot = screen.query_one("#look-norms", Chart).plot
         assert plot.series[0].points[4][1] == pytest.approx(norm) and plot.mark_x == 4
-        assert [series.label for series in plot.series] == ["this patch", "median", "lowest, highest"]
+        assert [series.label for series in plot.series] == ["this patch", "median", "ends"]
 
 
 async def test_comma_and_full_stop_change_the_site(make_app) -> None:
