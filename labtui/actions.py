@@ -306,6 +306,7 @@ ACTIONS: tuple[Action, ...] = (
        "a rectangle from here: arrows, then enter; edits then act only there; again lets it go", foot=5),
     _a("look.overlay", "Overlay", "c", "cycle_overlay",
        "norm, similarity to this patch, effect of the edit, attention, none", foot=7),
+    _a("look.word", "Word", "a", "next_word", "attention from the next word of the question to each patch", foot=9),
     _a("look.back", "Site before", "comma", "turn_site(-1)", "one site towards the pixels", foot=8),
     _a("look.next", "Next site", "full_stop", "turn_site(1)", "one site on", foot=9),
     _a("look.neighbours", "Neighbours", "t", "focus_panel('neighbours')",

@@ -208,6 +208,14 @@ def site_for_edits(sites: Sequence[str], site: str | None, shape: ModelShape | N
     return str(Site("llm", max(0, blocks // 2), "out"))
 
 
+def rect_in(text: str) -> Rect | None:
+    """The rectangle of the first edit that has one; None for text that is no edit, too."""
+    try:
+        return next((term.where.rect for term in parse_edits(text) if term.where.rect is not None), None)
+    except UsageError:
+        return None
+
+
 def rect_text(rect: Rect) -> str:
     """A rectangle as edits name it."""
     return f"[{rect[0]}:{rect[1]},{rect[2]}:{rect[3]}]"
@@ -231,11 +239,11 @@ def decode_thumbnail(data: bytes) -> Image:
         raise BadFile(f"the thumbnail in this session is damaged: {error}") from error
 
 
-def overlay_of(kind: str, site: str, values: Sequence[float | None]) -> Overlay | None:
-    """An overlay; None where no patch has a number."""
+def overlay_of(kind: str, site: str, values: Sequence[float | None], word: str = "") -> Overlay | None:
+    """An overlay; None where no patch has a number. ``word`` is the one whose attention it is."""
     if kind == "none" or all(value is None for value in values):
         return None
-    title = f"{OVERLAYS[kind]} {site}"
+    title = f"{OVERLAYS[kind]}{f' from {shown_token(word)}' if word else ''} {site}"
     if kind == "similarity":
         return overlay(title, tuple(values), high=1.0, places=2)
     return overlay(title, tuple(values), low=0.0 if kind in ("effect", "attention") else None)
@@ -299,7 +307,7 @@ def norms_plot(norms: Mapping[str, float], all_patches: Sequence[Depth], at: str
     )
     if all_patches:
         ends = [(where[one.site], end) for one in all_patches for end in (one.lowest, one.highest)]
-        series.append(Series("lowest, highest", tuple(ends), "·", "$lab-dim", joined=False))
+        series.append(Series("ends", tuple(ends), "·", "$lab-dim", joined=False))
     names = () if axis else tuple(sites)
     return Plot(tuple(series), axis or "site", mark_x=where.get(at or ""), names=names) if series else None
 

@@ -28,6 +28,7 @@ from labtui.looking import (
     pictures_of,
     question_of,
     readings_text,
+    rect_in,
     rect_text,
     sight_of,
     tabbed_patches,
@@ -46,13 +47,14 @@ from labtui_sessions import looks
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from labtui.widgets.raster import Rect
     from labtui_sessions.fields import ImageView, JobView
     from labtui_sessions.state import SessionState
 
-EMPTY = "no picture yet: o reads one from a file, and then the arrows walk over its patches"
+EMPTY = "o reads a picture from a file; then the arrows walk over its patches"
 WAITING = "on their way"
-NO_KERNEL = "no kernel is attached: 1 goes Home, where a Qwen-VL is started (toy-qwen2-vl is bundled)"
-TEXT_MODEL = "this model reads text only: Home (1) starts one that sees, such as the bundled toy-qwen2-vl"
+NO_KERNEL = "no kernel is attached: 1 goes Home, where one that sees is started (toy-qwen2-vl)"
+TEXT_MODEL = "this model reads text only: on Home (1) another is started, such as toy-qwen2-vl"
 
 
 class Look(LookActions):
@@ -67,6 +69,9 @@ class Look(LookActions):
         self._seen: str = ""
         self._source: Source | None = None
         self._texts: dict[str, object] = {}
+        self._taken = ""
+        """The edit that was taken up from a look; another one in the line was written since."""
+        self._mark_taken: Rect | None = None
 
     def body(self) -> ComposeResult:
         yield Static("", id="look-head", markup=False)
@@ -143,6 +148,16 @@ class Look(LookActions):
             self._seen = self.job.job
             line = self.query_one("#question-line", Input)
             line.value = line.value or question_of(self.job.spec)
+        self._steered(self.effect[0] if self.effect is not None else None)
+
+    def _steered(self, job: JobView | None) -> None:
+        """Take up the edit whose effect is shown, with its rectangle, where none is being written."""
+        edits = str(job.spec.get("edits") or "") if job is not None else ""
+        line = self.query_one("#look-edits", Input)
+        if edits == self._taken or line.value not in ("", self._taken):
+            return
+        self._taken = line.value = edits
+        self._mark_taken = rect_in(edits)
 
     def _project_head(self, source: Source | None, state: SessionState | None) -> None:
         line = self.query_one("#look-progress", Static)
@@ -153,7 +168,7 @@ class Look(LookActions):
         if self.job is None:
             shape = shape_of(state)
             loading = state.model is None
-            text = "the model is still loading" if loading else EMPTY
+            text = "the model is still loading" if loading else "no picture was read in this session yet"
             blind = shape is not None and not shape.vision_blocks
             if blind:
                 text = TEXT_MODEL
@@ -206,6 +221,7 @@ class Look(LookActions):
     def _project_picture(self, source: Source | None, state: SessionState | None) -> None:
         sight, picture, panel = self.sight, self.picture, self.query_one("#picture", Panel)
         if source is None or state is None:
+            picture.say("")
             picture.show(None)
             panel.note("")
             return
@@ -213,13 +229,21 @@ class Look(LookActions):
         image = self._image(source, digest) if digest else None
         if image is None:
             missing = digest and digest in self._images
-            picture.say(MISSING if missing else EMPTY if not digest else "the picture is on its way")
+            picture.say(MISSING if missing else self._hint(state) if not digest else "the picture is on its way")
             picture.show(blank(sight) if sight is not None and missing else None)
         elif sight is None:
             picture.show(Scene(digest, image))
         else:
             picture.show(Scene(digest, image, sight.rows, sight.cols, self._overlay(sight)))
+        if self._mark_taken is not None and picture.scene is not None and not picture.marking:
+            picture.mark(self._mark_taken)
+            self._mark_taken = None
         self._note(panel, view)
+
+    def _hint(self, state: SessionState) -> str:
+        """What to do where there is no picture: empty where there is nothing to be done here."""
+        shape = shape_of(state)
+        return EMPTY if self.app.live and self.job is None and shape is not None and shape.vision_blocks else ""
 
     def _note(self, panel: Panel, view: ImageView | None) -> None:
         """The panel's title: what is laid over the picture, and where the cursor and the mark are."""
@@ -261,11 +285,11 @@ class Look(LookActions):
         return None
 
     def _overlay(self, sight: Sight) -> Overlay | None:
-        return (
-            overlay_of(self.overlay, self.site or "", self.values(self.overlay))
-            if self.overlay != "none"
-            else None
-        )
+        if self.overlay == "none":
+            return None
+        values = self.values(self.overlay)
+        word = self.words().get(self.word) if self.overlay == "attention" and self.word is not None else None
+        return overlay_of(self.overlay, self.site or "", values, word or "")
 
     def values(self, kind: str) -> tuple[float | None, ...]:
         """A number for each patch at the site in view; all None until it is here."""
@@ -279,8 +303,14 @@ class Look(LookActions):
             )
         if kind == "similarity":
             return looks.similar_to(self._rows(sight.of("similar"), self._at), patch, sight.patches)
-        table, column = ("attention", "weight") if kind == "attention" else ("patches", "norm")
-        return looks.by_patch(self._rows(sight.of(table), self._at), column, sight.patches)
+        if kind == "attention":
+            words, rows = self.words(), self._rows(sight.of("attention"), self._at)
+            self.word = self.word if self.word in words else next(reversed(words), None)
+            return looks.attention_of(rows, self.word, sight.patches) if self.word is not None else ()
+        return looks.by_patch(self._rows(sight.of("patches"), self._at), "norm", sight.patches)
+
+    def words(self) -> dict[int, str]:
+        return looks.words(self._rows(self.sight.of("attention"), self._at)) if self.sight is not None else {}
 
     @property
     def _at(self) -> str:

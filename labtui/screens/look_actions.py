@@ -65,6 +65,8 @@ class LookActions(BaseScreen):
         self.overlay = "none"
         self.how = "raw"
         """Whether neighbours are searched by plain cosine, or less each layer's mean."""
+        self.word: int | None = None
+        """The position of the word whose attention is shown."""
         self._wanted = ""
 
     @property
@@ -272,6 +274,21 @@ class LookActions(BaseScreen):
             self.app.say(f"not here: {', '.join(why_not(name) for name in lacking)}")
         self.app.pump.now()
 
+    def words(self) -> dict[int, str]:
+        """The words whose attention is here, by position."""
+        return {}
+
+    def action_next_word(self) -> None:
+        if "attention" not in self.overlays():
+            self.app.say(why_not("attention"))
+            return
+        there = list(self.words())
+        if self.overlay == "attention" and there:
+            at = there.index(self.word) if self.word in there else -1
+            self.word = there[(at + 1) % len(there)]
+        self.overlay = "attention"
+        self.app.pump.now()
+
     def action_turn_site(self, way: int) -> None:
         sites = self.sight.sites if self.sight is not None else ()
         if not sites:
@@ -363,7 +380,7 @@ def why_not(overlay: str) -> str:
     """What an overlay needs that is not there."""
     return {
         "effect": "effect (e writes an edit, r runs it)",
-        "attention": "attention (the kernel runs without eager attention)",
+        "attention": "attention (not read: o with a question reads it)",
         "similarity": "similarity (not read)",
         "norm": "norm (not read)",
     }.get(overlay, overlay)

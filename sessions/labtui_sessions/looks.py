@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import struct
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
     "readings": ("site", "patch", "reading", "tokens", "values"),
     "neighbours": ("site", "patch", "how", "hits"),
     "effect": ("site", "patch", "change", "share"),
-    "attention": ("site", "patch", "word", "weight"),
+    "attention": ("site", "position", "word", "weights"),
 }
 """What each table has at least."""
 READINGS = {
@@ -34,6 +35,8 @@ READINGS = {
 }
 """The three static readings, and what their numbers are."""
 HOW = ("raw", "centred")
+ANSWER = "(answer)"
+"""In place of a word: the prompt's last token, from which the answer begins."""
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -86,6 +89,22 @@ def unpack(text: Any) -> tuple[float, ...]:
     return tuple(one / 127 for one in array("b", raw))
 
 
+def pack_half(values: Sequence[float]) -> str:
+    """Numbers in half precision, as text that a table can hold."""
+    return base64.b64encode(struct.pack(f"<{len(values)}e", *values)).decode()
+
+
+def unpack_half(text: Any) -> tuple[float, ...]:
+    """What :func:`pack_half` was given, to three digits; empty for what it did not write."""
+    if not isinstance(text, str):
+        return ()
+    try:
+        raw = base64.b64decode(text, validate=True)
+        return struct.unpack(f"<{len(raw) // 2}e", raw)
+    except (binascii.Error, ValueError, struct.error):
+        return ()
+
+
 def by_patch(rows: Rows, column: str, count: int) -> tuple[float | None, ...]:
     """A column's numbers in the order of the patches; None where there is none."""
     found: list[float | None] = [None] * count
@@ -107,6 +126,24 @@ def similar_to(rows: Rows, patch: int, count: int) -> tuple[float | None, ...]:
     for row in rows:
         if row.get("patch") == patch:
             found = unpack(row.get("cosines"))
+            if len(found) == count:
+                return found
+    return (None,) * count
+
+
+def words(rows: Rows) -> dict[int, str]:
+    """The words whose attention is told, by position in the prompt, in order."""
+    found = {
+        row["position"]: str(row.get("word") or "") for row in rows if isinstance(row.get("position"), int)
+    }
+    return {position: found[position] for position in sorted(found)}
+
+
+def attention_of(rows: Rows, position: int, count: int) -> tuple[float | None, ...]:
+    """A word's attention to all patches, at the site that the rows are of."""
+    for row in rows:
+        if row.get("position") == position:
+            found = tuple(number(value) for value in unpack_half(row.get("weights")))
             if len(found) == count:
                 return found
     return (None,) * count
@@ -188,6 +225,8 @@ def as_rows(table: Table) -> list[dict[str, Any]]:
         return [_depth_row(one) for one in depths(rows)]
     if kind == "effect":
         return [_largest(site, "change", of) for site, of in _sites(rows).items()]
+    if kind == "attention":
+        return [_attends(site, of) for site, of in _sites(rows).items()]
     if kind == "readings":
         return [_first(site, of) for site, of in _sites(rows).items()]
     if kind == "neighbours":
@@ -219,6 +258,18 @@ def _largest(site: str, column: str, rows: Sequence[Mapping[str, Any]]) -> dict[
         f"mean {column}": round(mean, 3),
         f"largest {column}": round(most[0], 3),
         "at patch": most[1],
+    }
+
+
+def _attends(site: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The share of its attention that the average word and the answer's beginning give the picture."""
+    sums = {str(row.get("word")): sum(unpack_half(row.get("weights"))) for row in rows}
+    line: dict[str, Any] = {"site": site, "words": round(sum(sums.values()) / max(1, len(sums)), 4)}
+    most = max(sums, key=lambda word: sums[word], default="")
+    return line | {
+        "answer": round(sums.get(ANSWER, 0.0), 4),
+        "most": most.strip(),
+        "its share": round(sums.get(most, 0.0), 4),
     }
 
 

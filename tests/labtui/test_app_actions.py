@@ -15,6 +15,7 @@ from labtui.screens.base import BaseScreen
 from labtui.screens.claims import Claims
 from labtui.screens.diagnose import Diagnose
 from labtui.screens.home import Home
+from labtui.screens.look import Look
 from labtui.screens.sessions import Sessions
 from labtui.screens.shelf import Shelf
 from labtui.screens.steer import Steer
@@ -24,6 +25,7 @@ from labtui.widgets.growing import GrowingText
 from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.help import HelpScreen, text
 from labtui.widgets.lists import Choices, Grid
+from labtui.widgets.picture import Picture
 from labtui.widgets.prompt import Prompt
 from labtui.widgets.reader import Reader
 from labtui.widgets.sitetree import SiteTree
@@ -36,12 +38,13 @@ SERVED_BY: dict[str, tuple[type, ...]] = {
     "app": (LabApp,), "replay": (LabApp,), "home": (Home,), "steer": (Steer,), "sweep": (Sweep,),
     "shelf": (Shelf,), "sessions": (Sessions,), "diagnose": (Diagnose,), "claims": (Claims,),
     "list": (Choices, Grid, SiteTree), "reader": (Reader, GrowingText),
+    "look": (Look,), "picture": (Picture,),
     "heatmap": (Heatmap,), "sweeps": (SweepList,),
     "prompt": (Prompt,), "dialog": (Form, Menu, HelpScreen), "question": (Confirm,),
 }  # fmt: skip
 SCREEN_CLASSES: dict[str, type[BaseScreen]] = {
     "home": Home, "steer": Steer, "sweep": Sweep, "shelf": Shelf, "sessions": Sessions,
-    "diagnose": Diagnose, "claims": Claims,
+    "diagnose": Diagnose, "claims": Claims, "look": Look,
 }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def numbers(app) -> tuple[float | None, ...]:
 @pytest.mark.parametrize(
     ("moment", "head"),
     [
-        ("empty", "no picture yet: o reads one"),
+        ("empty", "no picture was read in this session yet"),
         ("loading", "still loading"),
         ("text", "reads text only"),
         ("running", "scene.png · 140×112 pixels · 4×5 patches"),
@@ -97,7 +97,7 @@ async def test_the_patch_under_the_cursor_is_told_of(make_app) -> None:
         assert "word embeddings, cosine" in words and "·blue" in words and "0.6 ·blue" in words
         plot = screen.query_one("#look-norms", Chart).plot
         assert plot.series[0].points[4][1] == pytest.approx(norm) and plot.mark_x == 4
-        assert [series.label for series in plot.series] == ["this patch", "median", "lowest, highest"]
+        assert [series.label for series in plot.series] == ["this patch", "median", "ends"]
 
 
 async def test_comma_and_full_stop_change_the_site(make_app) -> None:
@@ -128,19 +128,33 @@ async def test_overlays_come_by_their_key_and_follow_the_cursor(make_app) -> Non
     async with app.run_test(size=SMALL) as pilot:
         await settled(pilot)
         seen = []
-        for _ in range(4):
+        for _ in range(5):
             await pilot.press("c")
             await settled(pilot)
             seen.append((app.screen.overlay, numbers(app)))
-        assert [name for name, _ in seen] == ["norm", "similarity", "effect", "none"]
+        assert [name for name, _ in seen] == ["norm", "similarity", "effect", "attention", "none"]
         every = range(stories.ROWS * stories.COLS)
         assert seen[0][1] == pytest.approx([stories.norm(4, patch) for patch in every])
         assert seen[1][1] == pytest.approx([stories.cosine(4, 0, patch) for patch in every], abs=1 / 127)
         assert seen[2][1] == pytest.approx([row["change"] for row in stories.effect(4)])
-        assert "attention (the kernel runs without eager attention)" in app.said
+        assert seen[3][1] == pytest.approx([stories.weight(4, 51, patch) for patch in every], rel=1e-3)
         await pilot.press("c", "c", "m", "down", "down", "right")
         await settled(pilot)
         assert numbers(app) == pytest.approx([stories.cosine(4, 11, patch) for patch in every], abs=1 / 127)
+
+
+async def test_the_next_word_of_the_question(make_app) -> None:
+    app = make_app(stories.kernel("done"), first="look")
+    async with app.run_test(size=LARGE) as pilot:
+        await settled(pilot)
+        seen = []
+        for _ in range(4):
+            await pilot.press("a")
+            await settled(pilot)
+            seen.append(app.screen.word)
+        assert seen == [51, 36, 37, 38]
+        assert app.screen.picture.legend == "attention from ·is llm.3"
+        assert numbers(app)[1] == pytest.approx(stories.weight(4, 38, 1), rel=1e-3)
 
 
 async def test_a_marked_rectangle_is_where_edits_act(make_app) -> None:

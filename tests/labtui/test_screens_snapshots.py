@@ -6,7 +6,7 @@ import pytest
 
 from labtui.actions import SCREENS
 from labtui.projection import Link
-from tests.support import claim_stories, diagnosis_stories, sweep_stories
+from tests.support import claim_stories, diagnosis_stories, look_stories, sweep_stories
 from tests.support.fake_kernel import FakeKernel
 from tests.support.settling import workers_done
 from tests.support.stories import MOMENTS, kernel
@@ -24,7 +24,7 @@ async def settle(pilot) -> None:
 SIZES = {"80x24": (80, 24), "200x60": (200, 60)}
 
 
-OF_THEIR_OWN = ("sweep", "diagnose", "claims")
+OF_THEIR_OWN = ("sweep", "diagnose", "claims", "look")
 """Screens with stories of their own below."""
 
 
@@ -134,6 +134,53 @@ def test_diagnose_panel(snap_compare, make_app, panel: str, theme: str) -> None:
         await pilot.pause()
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=turn)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("moment", ["empty", "text", "shown", "running", "done", "steered", "failed"])
+def test_look(snap_compare, make_app, moment: str, size: str) -> None:
+    app = make_app(look_stories.kernel(moment), first="look")
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=settle)
+
+
+@pytest.mark.parametrize(
+    ("keys", "theme"),
+    [
+        ("c", "lab-dark"),
+        ("c", "lab-16"),
+        ("cc", "lab-light"),
+        ("s", "lab-dark"),
+        ("u", "lab-dark"),
+        ("x", "lab-16"),
+    ],
+)
+def test_look_part(snap_compare, make_app, keys: str, theme: str) -> None:
+    """Overlays, and the panels that take turns on a small terminal, with the cursor on the disc."""
+    app = make_app(look_stories.kernel("steered"), first="look", theme=theme)
+
+    async def turn(pilot) -> None:
+        await settle(pilot)
+        app.screen.picture.select(1, 3)
+        await pilot.press(*keys)
+        for _ in range(3):
+            await workers_done(pilot.app)
+            app.pump.now()
+            await pilot.pause()
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=turn)
+
+
+def test_look_marking(snap_compare, make_app) -> None:
+    """A rectangle that is being drawn."""
+    app = make_app(look_stories.kernel("done"), first="look")
+
+    async def draw(pilot) -> None:
+        await settle(pilot)
+        await pilot.press("v", "down", "right")
+        app.pump.now()
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=draw)
 
 
 @pytest.mark.parametrize(

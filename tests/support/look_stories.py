@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from labtui_artifacts.images import digest_of
-from labtui_sessions.looks import pack
+from labtui_sessions.looks import ANSWER, pack, pack_half
 from tests.support.fake_kernel import INFO, FakeKernel
 
 ROWS, COLS, SIDE = 4, 5, 28
@@ -130,6 +130,27 @@ def neighbours(site: int) -> list[dict[str, Any]]:
     return found
 
 
+WORDS = {36: "Which", 37: " shape", 38: " is", 51: ANSWER}
+
+
+def weight(site: int, position: int, patch: int) -> float:
+    return (0.08 if shape(patch) else 0.01) / (1 + abs(position - 37)) * (1 + site / 8)
+
+
+def attention(site: int) -> list[dict[str, Any]]:
+    every = range(ROWS * COLS)
+    return [
+        {
+            "site": SITES[site],
+            "position": p,
+            "word": word,
+            "weights": pack_half([weight(site, p, q) for q in every]),
+        }
+        for p, word in WORDS.items()
+        if site
+    ]
+
+
 def effect(site: int) -> list[dict[str, Any]]:
     """Nothing before llm.3; there the marked patches; below, what came after them too."""
     found = []
@@ -169,7 +190,7 @@ def kernel(moment: str) -> FakeKernel:
 
 def look(made: FakeKernel, moment: str = "done", job: str = "l1", spec: dict[str, Any] | None = None) -> None:
     """The events of that look."""
-    parts = ("norms", "similarity", "readings", "neighbours")
+    parts = ("norms", "similarity", "readings", "neighbours", "attention")
     made.emit("job.queued", job=job, kind="look", spec=spec or SPEC, priority="interactive", client="app")
     if moment == "failed":
         made.emit("job.started", job=job, plan={})
@@ -179,7 +200,7 @@ def look(made: FakeKernel, moment: str = "done", job: str = "l1", spec: dict[str
     made.emit("job.started", job=job, plan=plan(job, parts))
     made.emit("kernel.state", state="busy")
     tables = [("patches", patches), ("depth", depth), ("similar", similar), ("readings", readings),
-              ("neighbours", neighbours)]  # fmt: skip
+              ("neighbours", neighbours), ("attention", attention)]  # fmt: skip
     for name, rows_of in tables[: 3 if moment == "running" else None]:
         for site in range(len(SITES)):
             made.emit(

@@ -2,7 +2,8 @@
 
 Tables, each a cell a site: ``<table>-patches`` (a row a patch: its norm), ``-depth`` (all patches: median norm, ends,
 how alike), ``-similar`` (cosines to all patches), ``-readings`` (nearest words, three readings), ``-neighbours``
-(nearest tokens of an index, raw and centred) and ``-effect`` (how far edits move each patch).
+(nearest tokens of an index, raw and centred), ``-attention`` (a row a word behind the picture: its weights to all
+patches) and ``-effect`` (how far edits move each patch).
 
 At the tower's sites a merged patch is the mean of its four patches. Everything else is of its one vector.
 """
@@ -17,7 +18,7 @@ import torch
 from labtui_artifacts.errors import UsageError
 from labtui_artifacts.kinds.index import IndexFile
 from labtui_sessions.diagnosis import spaced
-from labtui_sessions.looks import pack
+from labtui_sessions.looks import pack, pack_half
 
 from ..engine.capture import Prompt
 from ..lang.edits import parse_edits
@@ -27,7 +28,8 @@ from ..models import memory
 from ..neighbours.search import Hit, IndexSearch, require_model
 from ..neighbours.static import READINGS, Found, Reading, Vocabulary, nearest
 from ..specs import Look, as_messages
-from ..specs.look import count_look, in_decoder, reading_sites, sites_of
+from ..specs.look import count_look, in_decoder, is_block, reading_sites, sites_of
+from .attending import attending, too_large, words_of
 from .context import JobContext, Steps
 from .decode import new_resolver, resolve
 from .keep import finite
@@ -99,6 +101,8 @@ class LookRecipe:
             yield from self._readings(ctx, {site: states[site] for site in reading_sites(spec, shape)})
         if "neighbours" in parts:
             yield from self._neighbours(ctx, {site: v for site, v in states.items() if in_decoder(site)})
+        if "attention" in parts:
+            yield from self._attention(ctx, prompt, [site for site in sites if is_block(site)])
         result: dict[str, Any] = {"table": self._base(ctx), "patches": prompt.pixels[spec.number].tokens}
         if "effect" in parts:
             resolver = new_resolver(ctx, spec.force)
@@ -258,6 +262,30 @@ class LookRecipe:
             self._commit(ctx, "neighbours", site, rows)
             first += len(values)
             yield
+
+    def _attention(self, ctx: JobContext, prompt: Prompted, sites: list[Site]) -> Generator[None, None, None]:
+        """How much each word behind the picture attends to each patch, in each block."""
+        if too_large(ctx, len(prompt.ids)):
+            self._notes.append(
+                f"attention is not read: its weights over {len(prompt.ids):,} tokens take too much memory"
+            )
+            return
+        ctx.budget("attention", BUDGET)
+        span = prompt.images[self.spec.number]
+        words = words_of(prompt, span)
+        found: States = {}
+        for part in attending(ctx, prompt.to_read(), sites, words, span):
+            found = part or found
+            yield
+        for site, weights in found.items():
+            rows = [
+                {"site": site.short, "position": position, "word": piece, "weights": pack_half(line)}
+                for position, piece, line in zip(words.positions, words.pieces, weights.tolist(), strict=True)
+            ]
+            self._commit(ctx, "attention", site, rows)
+            yield
+        if len(found) < len(sites):
+            self._notes.append(f"{len(sites) - len(found)} blocks have no attention: their mixer is linear")
 
     def _base(self, ctx: JobContext) -> str:
         return self.spec.table or ctx.job

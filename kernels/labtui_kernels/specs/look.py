@@ -11,7 +11,7 @@ from labtui_artifacts.errors import UsageError
 from ..lang.edits import parse_edits
 from ..lang.shape import ModelShape
 from ..lang.sites import Site, check_sites, parse_sites
-from .base import DEFAULT_SYSTEM, Area, Prompt, Spec, Text, check_prompt
+from .base import DEFAULT_SYSTEM, Area, Prompt, Spec, Text, check_prompt, shown_prompt
 from .fields import Expression, Name, check_name
 
 Part: TypeAlias = Literal["norms", "similarity", "readings", "neighbours", "effect", "attention"]
@@ -42,7 +42,11 @@ class Look(Spec, frozen=True, kw_only=True, tag="look"):
         """What is read: what is asked for, else all that these settings allow."""
         if self.read:
             return tuple(part for part in PARTS if part in self.read)
-        given = {"neighbours": bool(self.index), "effect": bool(self.edits), "attention": False}
+        given = {
+            "neighbours": bool(self.index),
+            "effect": bool(self.edits),
+            "attention": bool(shown_prompt(self.prompt).strip()),
+        }
         return tuple(part for part in PARTS if given.get(part, True))
 
     def check(self) -> None:
@@ -95,6 +99,11 @@ def reading_sites(spec: Look, shape: ModelShape) -> list[Site]:
     return wanted
 
 
+def is_block(site: Site) -> bool:
+    """Whether a site is the output of a decoder's block, whose attention can be told."""
+    return site.tower == "llm" and site.point == "out"
+
+
 def in_decoder(site: Site) -> bool:
     """Whether states at a site are as wide as the decoder's, so that words can be read there."""
     return site.tower == "llm" or site.point == "merged"
@@ -110,5 +119,5 @@ def count_look(spec: Look, shape: ModelShape) -> dict[str, Any]:
     parts = set(spec.parts)
     words = sum(in_decoder(site) for site in sites)
     cells = len(sites) * (("norms" in parts) + ("similarity" in parts) + ("effect" in parts)) + read
-    cells += words * ("neighbours" in parts)
+    cells += words * ("neighbours" in parts) + ("attention" in parts) * sum(is_block(site) for site in sites)
     return {"rows": 0, "cells": cells, "sites": len(sites), "parts": list(spec.parts)}

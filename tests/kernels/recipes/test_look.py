@@ -191,6 +191,51 @@ def test_neighbours_are_found_in_all_layers_of_the_index(lab: Lab, picture: str)
                     assert hit.caption[hit.span[0] : hit.span[1]] == hit.token.strip()
 
 
+def test_attention_is_transformers_own(lab: Lab, picture: str) -> None:
+    ctx, _ = lab.run(spec_of(picture, sites="vision.merged,llm.0-2"))
+    from labtui_kernels.recipes.prompts import rendered
+
+    checked = specs.load(spec_of(picture))
+    assert isinstance(checked, specs.Look)
+    prompt = rendered(ctx, specs.as_messages(checked.prompt, checked.system), None)
+    ids, model, pixels = torch.tensor([prompt.ids]), lab.loaded.model, prompt.pixels[0]
+    config = model.config.get_text_config()
+    assert config._attn_implementation == "sdpa"
+    caught = {}
+    blocks = model.model.language_model.layers
+    handles = [
+        block.self_attn.register_forward_hook(
+            lambda _m, _a, out, n=n: caught.__setitem__(n, out[1][0].mean(0))
+        )
+        for n, block in enumerate(blocks)
+    ]
+    config._attn_implementation = "eager"
+    try:
+        with torch.no_grad():
+            model(
+                input_ids=ids, pixel_values=pixels.values, image_grid_thw=torch.tensor([pixels.grid]),
+                mm_token_type_ids=(ids == model.config.image_token_id).int(),
+            )  # fmt: skip
+    finally:
+        config._attn_implementation = "sdpa"
+        model.model.rope_deltas = None
+        for handle in handles:
+            handle.remove()
+    rows = table(ctx, "attention")
+    assert {row["site"] for row in rows} == {"llm.0", "llm.1", "llm.2"}
+    start = ctx.counts["start"]
+    words = looks.words(rows)
+    assert list(words)[-1] == len(prompt.ids) - 1 and words[len(prompt.ids) - 1] == looks.ANSWER
+    assert "".join(list(words.values())[:-1]) == "What is this?"
+    for block in range(3):
+        own = [row for row in rows if row["site"] == f"llm.{block}"]
+        for position in words:
+            told = looks.attention_of(own, position, ROWS * COLS)
+            expected = caught[block][position, start : start + ROWS * COLS].tolist()
+            assert told == pytest.approx(expected, rel=2e-3, abs=1e-6)
+    assert not any(block.self_attn._forward_hooks for block in blocks)
+
+
 def test_an_edit_moves_its_rectangle_and_only_what_comes_after(lab: Lab, picture: str, odd: float) -> None:
     ctx, result = lab.run(spec_of(picture, edits="2.0*odd@llm.1@image0[1:2,1:3]"))
     assert result["edits"] == "2.0*odd@llm.1@image0[1:2,1:3]"
@@ -244,7 +289,8 @@ def test_what_it_commits_is_known_as_a_look(lab: Lab, picture: str) -> None:
         made.add("j1", cell["cell"], cell["rows"])
         kinds[cell["table"].removeprefix("j1-")] = looks.kind_of(made.columns)
     assert kinds == {
-        name: name for name in ("patches", "depth", "similar", "readings", "neighbours", "effect")
+        name: name
+        for name in ("patches", "depth", "similar", "readings", "neighbours", "attention", "effect")
     }
 
 
