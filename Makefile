@@ -10,9 +10,10 @@ $(VENV)/.kernel: pyproject.toml
 	$(BIN)/pip install --quiet --editable ".[kernel]"
 	touch $@
 
+# Not compiled: most of these modules are never imported, and those that are compile beside each other when they are.
 $(VENV)/.test: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable ".[test]"
+	$(BIN)/pip install --quiet --no-compile --editable ".[test]"
 	touch $@ $(VENV)/.kernel
 
 demo: $(VENV)/.kernel

@@ -16,6 +16,7 @@ from labtui.cells import (
     ABSENT,
     LEGEND,
     Board,
+    Reading,
     beside,
     board_of,
     effect_text,
@@ -110,7 +111,7 @@ class Sweep(SweepActions):
             line.update(Content.styled("no sweep has been run in this session yet", "$lab-dim"))
             return
         total = job.to_run or 0
-        share = job.fraction or 0.0
+        share = 1.0 if job.status == "done" else job.fraction or 0.0
         wide = max(10, min(40, self.size.width - 50 - len(shown.label)))
         full = round(share * wide)
         named = len(self.entries) > 1
@@ -118,7 +119,9 @@ class Sweep(SweepActions):
             *([(f"{shown.label}  ", "bold")] if named else []),
             ("█" * full, "$accent"),
             ("░" * (wide - full), "$lab-line"),
-            f" {job.cells}/{total} cells  ",
+            f" {job.cells} of at most {total} cells  "
+            if job.kind == "calibrate"
+            else f" {job.cells}/{total} cells  ",
             (job.status, "bold $error" if job.status in ("failed", "lost") else "bold"),
         ]
         seconds = (job.finished or state.t) - (job.started or state.t)
@@ -207,10 +210,15 @@ class Sweep(SweepActions):
                 (f"{cell.absent} of {cell.rows} rows have no value, or no zero row yet", "$lab-dim"),
             ]
         if reading is not None:
-            zone = phase_text(phases, cell) or zone_text(reading, cell)
+            zone = phase_text(phases, cell) or self._zone(reading, cell)
             lines = [line for line in (zone, lens_text(reading, cell), *beside(reading, cell)) if line]
             parts += [part for line in lines for part in ("\n", (line, "$lab-dim"))]
         return Content.assemble(*parts)
+
+    def _zone(self, reading: Reading, cell: Cell) -> str:
+        """The zones of the rows that are there."""
+        found = zone_text(reading, cell)
+        return f"so far: {found}" if found and self.shown is not None and self.shown.live else found
 
     def _project_answers(self, cell: Cell | None) -> None:
         """The cell's answers to one prompt, and beside them the zero row's."""

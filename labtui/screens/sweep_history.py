@@ -389,13 +389,19 @@ def _columns(entry: Entry) -> tuple[Any, ...]:
     return (
         entry.label,
         when(job.queued) if job is not None else "",
-        _listed(spec.get("directions", spec.get("deltas"))),
+        _listed(spec.get("directions") or spec.get("direction") or spec.get("deltas")),
         _short(str(spec.get("sites", ""))),
-        _listed(spec.get("strengths")),
+        _searched(spec) if job is not None and job.kind == "calibrate" else _listed(spec.get("strengths")),
         right(str(count)),
         right(f"{entry.rows:,}"),
         status,
     )
+
+
+def _searched(spec: Mapping[str, Any]) -> str:
+    """The strengths among which a calibration searches."""
+    ends = [spec.get("weakest"), spec.get("strongest")]
+    return " to ".join(f"{end:g}%" for end in ends if isinstance(end, int | float))
 
 
 def _listed(values: Any) -> str:

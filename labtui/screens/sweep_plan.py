@@ -66,7 +66,8 @@ class Counted:
         if self.error:
             return Content.styled(f"! {self.error}", "$error")
         counts, new = self.counts, self.new
-        product = f"{counts['sites']} sites × {counts['strengths']} strengths × {counts['prompts']} prompts"
+        named = ("site", "strength", "prompt")
+        product = " × ".join(f"{n} {name}{'s' * (n != 1)}" for name in named for n in [counts[f"{name}s"]])
         for name in ("directions", "places", "seeds"):
             product += f" × {counts[name]} {name}" if counts.get(name, 1) > 1 else ""
         controls = self.controls()
