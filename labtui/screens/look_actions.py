@@ -10,8 +10,9 @@ from textual.containers import Container
 from textual.widgets import Input
 
 from labtui.app_actions import short_path
+from labtui.cells import as_table
 from labtui.diagnoses import Parts
-from labtui.exporting import KINDS, export_problem
+from labtui.exporting import KINDS, Drawn, export_problem, export_to
 from labtui.looking import (
     OVERLAYS,
     Sight,
@@ -26,7 +27,6 @@ from labtui.looking import (
 from labtui.pictures import submit
 from labtui.projection import Kernel, shape_of
 from labtui.screens.base import BaseScreen
-from labtui.screens.diagnose_actions import export_to
 from labtui.widgets.dialog import Field, Form, Values
 from labtui.widgets.picture import Picture
 from labtui_artifacts.errors import LabError, UsageError
@@ -38,6 +38,7 @@ from labtui_kernels.specs.look import count_look
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
     from labtui_sessions.state import SessionState
+    from labtui_sessions.tables import Table
 
 PANELS = ("neighbours", "readings", "norms", "answers")
 """Those that take turns where there is no room for all."""
@@ -334,7 +335,7 @@ class LookActions(BaseScreen):
 
             async def work() -> str:
                 rows = await parts.fetch(name)
-                return await asyncio.to_thread(export_to, path, name, rows)
+                return await asyncio.to_thread(export_to, path, as_table(name, rows), _no_picture)
 
             self.app.do(work, self.app.say)
 
@@ -391,3 +392,9 @@ def _table_problem(values: Values) -> str:
     if not problem and Path(values["path"]).suffix.lower() not in KINDS:
         return "expected a name that ends in .csv, .json, .jsonl or .parquet"
     return problem
+
+
+def _no_picture(table: Table) -> Drawn:
+    raise UsageError(
+        f"{table.name}: a look's tables have no figure; give a name that ends in .csv or .parquet"
+    )

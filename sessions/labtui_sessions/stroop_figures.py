@@ -86,7 +86,7 @@ def judged(study: Study) -> Figure:
                     right,
                     color="black",
                     linestyle=":",
-                    label="random, 95%" if not place else None,
+                    label="_" if place else "random, 95%",
                 )
         axes.set_xticks(range(len(QUESTIONS)), [f"{question} answers" for question in QUESTIONS], fontsize=8)
         axes.set_ylim(0, 1.03)

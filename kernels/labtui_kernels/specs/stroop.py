@@ -154,13 +154,14 @@ def sites_of(spec: Stroop, shape: ModelShape) -> list[Site]:
         raise spec.refuse(
             "sites", "this model reads no pictures: it has no vision tower; load a Qwen-VL model"
         )
-    groups = parse_sites(spec.sites, shape)
-    for group in groups:
-        if len(group) > 1 or group[0].tower != "vision":
+    sites = []
+    for first, *others in parse_sites(spec.sites, shape):
+        if others or first.tower != "vision":
             raise spec.refuse(
-                "sites", f"{group[0].short}; expected single sites of the vision tower, as vision.3"
+                "sites", f"{first.short}; expected single sites of the vision tower, as vision.3"
             )
-    return sorted(group[0] for group in groups)
+        sites.append(first)
+    return sorted(sites)
 
 
 def directions_of(spec: Stroop) -> list[str]:
