@@ -25,6 +25,8 @@ import torch
 
 from labtui_artifacts.errors import BadFile, UsageError
 
+from ..models.packing import multiplies
+
 BLOCK = 8192
 """Vectors of one matrix product."""
 QUERIES = 512
@@ -38,8 +40,10 @@ RESCORE = 2048
 MAX_K = 1024
 SAMPLE = 8192
 """Vectors over all parts that a search looks at first."""
-SKIP = 16
-"""Blocks that go to float32 at once after one where half precision ruled too little out."""
+SKIP = 32
+"""At most so many blocks go to float32 at once after one where half precision ruled too little out."""
+FEW = 256
+"""Exact scores of more than one in so many pairs of a block cost more than a product in float32."""
 _SAMPLE = 1024
 _SINGLE = 2.0**-24
 _UNIT = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: _SINGLE}
@@ -106,7 +110,7 @@ class Searcher:
         size = int(self.firsts[-1]) * self.width * self.dtype.itemsize
         self._kept: list[_Block] | None = [] if size <= keep else None
         self._ready = False
-        self._skip = 0  # blocks for which half precision is not asked
+        self._skip, self._pause = 0, 1  # blocks for which half precision is not asked
 
     @property
     def count(self) -> int:
@@ -195,13 +199,13 @@ class Searcher:
         """Score exactly whatever may be among the best, and take note."""
         pairs: np.ndarray | None = None
         if self.dtype == torch.float32 or self._skip <= 0:
-            with full_sums():
-                rough = query.rows @ block.rows.T
+            rough = query.products(block.rows)
             bound = _Bound.of(self.dtype, query, block.offset, block.residual, block.length)
             # Where vectors crowd, half precision rules little out: then float32 is asked, for some blocks at once.
             pairs = _survivors(rough, bound, query, found, few=self.dtype != torch.float32)
+            self._pause = 1 if pairs is not None else min(2 * self._pause, SKIP)
             if pairs is None:
-                self._skip = SKIP
+                self._skip = self._pause
         if pairs is None:
             pairs = self._look_closely(block, query, found)
         self._score(block, query, found, pairs)
@@ -210,9 +214,7 @@ class Searcher:
         """Line and column of what a product in float32 does not rule out."""
         exact = self._exact(self.parts[block.part], np.arange(block.start, block.stop), block.offset)
         fine = query.fine(self.device)
-        with full_sums():
-            rough = fine.rows @ exact.T
-        pairs = _survivors(rough, self._fine_bound(fine, block.offset, exact), fine, found)
+        pairs = _survivors(fine.products(exact), self._fine_bound(fine, block.offset, exact), fine, found)
         assert pairs is not None
         return pairs
 
@@ -230,7 +232,7 @@ class Searcher:
 
     def _set_floors(self, found: _Best, scaled: Sequence[_Queries]) -> None:
         """Scores that the best k surely reach, from some vectors of every part: they spare exact scores later."""
-        each = max(16, SAMPLE // len(self.parts))
+        each = max(16, min(SAMPLE, self.count // 32) // len(self.parts))
         for query in scaled:
             fine = query.fine(self.device)
             reached: list[np.ndarray] = []
@@ -240,8 +242,7 @@ class Searcher:
                 lines = np.unique(np.linspace(0, len(part.vectors) - 1, each).round().astype(np.int64))
                 none = torch.zeros(self.width, dtype=torch.float64)
                 exact = self._exact(part, lines, none)
-                with full_sums():
-                    rough = (fine.rows @ exact.T).cpu().numpy().astype(np.float64)
+                rough = fine.products(exact).T.cpu().numpy().astype(np.float64)
                 bound = self._fine_bound(fine, none, exact)
                 low = bound.lower(rough, fine.numbers[:, None])
                 reached.append(np.sort(low, axis=1)[:, -found.k :])
@@ -312,6 +313,16 @@ class _Queries:
     rows: torch.Tensor
     exact: torch.Tensor
     numbers: np.ndarray
+    packed: torch.Tensor | None = (
+        None  # the rows as oneDNN likes them, where it is faster than torch's own product
+    )
+
+    def products(self, rows: torch.Tensor) -> torch.Tensor:
+        """Of ``rows`` [n, d] with the queries: [n, q]."""
+        with full_sums(), torch.inference_mode():
+            if self.packed is None:
+                return rows @ self.rows.T
+            return torch.ops.mkldnn._linear_pointwise(rows, self.packed, None, "none", [], "")
 
     def fine(self, device: torch.device) -> _Queries:
         """The same in float32."""
@@ -333,7 +344,10 @@ class _Queries:
         numbers = np.stack(
             [(held - exact).square().sum(1).sqrt().numpy(), held.square().sum(1).sqrt().numpy()], axis=1
         )
-        return cls(lines, rounded.to(device), exact, numbers * 1.001 + 1e-12)
+        rows, packed = rounded.to(device), None
+        if device.type == "cpu" and dtype == torch.float32 and len(lines) >= 16 and multiplies(dtype):
+            packed = torch.ops.mkldnn._reorder_linear_weight(rows)
+        return cls(lines, rows, exact, numbers * 1.001 + 1e-12, packed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,30 +396,32 @@ class _Bound:
 def _survivors(
     rough: torch.Tensor, bound: _Bound, query: _Queries, found: _Best, *, few: bool = False
 ) -> np.ndarray | None:
-    """Line and column [2, pairs] of the products [q, n] that the bound does not rule out; with ``few``, None for many.
+    """Query and vector [2, pairs] of the products [n, q] that the bound does not rule out; with ``few``, None for many.
 
-    Looked for in groups: nearly all of them have no such product, which their largest tells.
+    Looked for in groups of vectors: nearly all of them have no such product, which their largest tells.
     """
-    groups = -(-rough.shape[1] // GROUP)
-    if rough.shape[1] % GROUP:
-        rough = torch.nn.functional.pad(rough, (0, groups * GROUP - rough.shape[1]), value=-torch.inf)
-    grouped = rough.view(len(rough), groups, GROUP)
-    tops = grouped.amax(2)
+    most = rough.numel() // FEW
+    groups = -(-len(rough) // GROUP)
+    if len(rough) % GROUP:
+        rough = torch.nn.functional.pad(rough, (0, 0, 0, groups * GROUP - len(rough)), value=-torch.inf)
+    grouped = rough.view(groups, GROUP, rough.shape[1])
+    tops = grouped.amax(1)
     best = np.maximum(found.kth[query.lines], found.floor[query.lines]) - bound.base
     if groups >= found.k:
         # What the tops of k groups surely reach, the best k of all vectors reach.
-        reached = tops.topk(found.k, dim=1).values[:, -1].float().cpu().numpy().astype(np.float64)
+        reached = (
+            tops.T.contiguous().topk(found.k, dim=1).values[:, -1].float().cpu().numpy().astype(np.float64)
+        )
         best = np.maximum(best, bound.lower(reached, query.numbers))
     cut = _at_most(bound.cut(best, query.numbers), rough.dtype).to(rough.device)
-    hot = tops >= cut[:, None]
-    most = max(64, tops.numel() // 32)
+    hot = tops >= cut
     if few and int(hot.sum()) > most:
         return None
-    lines, places = hot.nonzero(as_tuple=True)
-    held = grouped[lines, places]
+    places, lines = hot.nonzero(as_tuple=True)
+    held = grouped[places, :, lines]
     # Without a threshold yet padding passes too, but for being no number.
     inside, columns = ((held >= cut[lines, None]) & (held > -torch.inf)).nonzero(as_tuple=True)
-    if few and len(inside) > 2 * most:
+    if few and len(inside) > most:
         return None
     return torch.stack([lines[inside], columns + places[inside] * GROUP]).cpu().numpy()
 
