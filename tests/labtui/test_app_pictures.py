@@ -11,6 +11,7 @@ from PIL import Image
 from labtui.completing import complete_picture
 from labtui.screens.draft import Draft
 from labtui.screens.steer import Steer
+from labtui.widgets.answers import CellAnswers
 from labtui.widgets.prompt import Prompt
 from labtui.widgets.sweepform import SweepForm
 from labtui.widgets.thumbnail import PictureLines, Thumbnail
@@ -157,7 +158,7 @@ async def test_a_run_is_shown_and_done_again_without_its_file(make_app, folder: 
         assert "image0 red.png  112×56 · 2×4 = 8 tokens" in lines(app)
         view = steer(app).query_one(PictureLines).query_one(Thumbnail)
         assert view.display and view.size.height >= 2
-        assert "[image0\u00a02x4\u00a02\u00a0edited]" in str(steer(app).query_one(Tokens)._body.content)
+        assert "[image0 2x4 2 edited]" in str(steer(app).query_one(Tokens)._body.content)
         await pilot.press("r")
         await settled(pilot)
         assert made.params("submit")["spec"]["prompt"] == spec["prompt"]
@@ -168,9 +169,48 @@ def test_a_picture_is_one_block_of_the_tokens() -> None:
     tokens = Templated(
         ("a", "<|image_pad|>", "", "", "", "b"), (True, *[False] * 4, True), images=(ImageSpan(1, 2, 2),)
     )
-    assert str(draw(tokens)) == "a[image0\u00a02x2]b"
+    assert str(draw(tokens)) == "a[image0 2x2]b"
     whole = Templated(tokens.pieces, tokens.content, edited=frozenset({1, 2, 3, 4}), images=tokens.images)
-    assert str(draw(whole)) == "a[image0\u00a02x2\u00a0edited]b"
+    assert str(draw(whole)) == "a[image0 2x2 edited]b"
+
+
+async def test_a_cells_texts_name_and_show_the_picture(make_app, folder: Path) -> None:
+    made = seeing()
+    picture = open_picture(folder / "red.png")
+    size = {"width": picture.size[0], "height": picture.size[1]}
+    made.emit("image.added", digest=picture.digest, name="red.png", thumbnail=thumbnail(picture), **size)
+    made.emit("job.queued", job="s1", kind="sweep", spec={"kind": "sweep"})
+    made.emit("job.started", job="s1", plan={"rows": 2, "table": "s1"})
+    about = {"prompt": "Which?", "prompt_id": "p1", "picture": "red.png", "prompt_images": picture.digest}
+    place = {
+        "direction": "terse",
+        "site": "vision.1",
+        "where": "image",
+        "seed": 0,
+        "text": "red",
+        "tokens": 1,
+    }
+    for number, (strength, control) in enumerate(((0.0, "zero"), (1.0, ""))):
+        row = {
+            **place,
+            **about,
+            "row": number,
+            "strength": strength,
+            "control": control,
+            "words": 1,
+            "finish": "stop",
+        }
+        if control:
+            row |= {"direction": "", "site": ""}
+        made.emit("cell.committed", job="s1", cell=f"c{number}", table="s1", rows=[row])
+    made.emit("job.finished", job="s1", status="done", result={"table": "s1"})
+    app = make_app(made, first="sweep")
+    async with app.run_test(size=WIDE) as pilot:
+        for _ in range(3):
+            await settled(pilot)
+        shown = app.lab_screen.query_one(CellAnswers)
+        assert str(shown.query_one("#sweep-asked").content) == "red.png  Which?"
+        assert shown.query_one(Thumbnail).display
 
 
 async def test_a_sweep_over_pictures_is_written_sent_and_shown_again(make_app, folder: Path) -> None:
