@@ -78,7 +78,12 @@ class Look(LookActions):
         yield Static("", id="look-progress", markup=False)
         with Container(id="look", classes="-neighbours"):
             with Vertical(id="look-left"):
-                yield Panel(Picture(empty=EMPTY, id="look-picture"), title="Picture", key="m", id="picture")
+                yield Panel(
+                    Picture(empty=EMPTY, id="look-picture", pixels=self.app.images),
+                    title="Picture",
+                    key="m",
+                    id="picture",
+                )
                 yield Panel(
                     Input(id="question-line", compact=True, placeholder="ask about the picture; enter runs"),
                     title="Question",
@@ -229,7 +234,9 @@ class Look(LookActions):
         image = self._image(source, digest) if digest else None
         if image is None:
             missing = digest and digest in self._images
-            picture.say(MISSING if missing else self._hint(state) if not digest else "the picture is on its way")
+            picture.say(
+                MISSING if missing else self._hint(state) if not digest else "the picture is on its way"
+            )
             picture.show(blank(sight) if sight is not None and missing else None)
         elif sight is None:
             picture.show(Scene(digest, image))
@@ -243,7 +250,9 @@ class Look(LookActions):
     def _hint(self, state: SessionState) -> str:
         """What to do where there is no picture: empty where there is nothing to be done here."""
         shape = shape_of(state)
-        return EMPTY if self.app.live and self.job is None and shape is not None and shape.vision_blocks else ""
+        return (
+            EMPTY if self.app.live and self.job is None and shape is not None and shape.vision_blocks else ""
+        )
 
     def _note(self, panel: Panel, view: ImageView | None) -> None:
         """The panel's title: what is laid over the picture, and where the cursor and the mark are."""
