@@ -37,6 +37,8 @@ from labtui.typeahead import TypeAhead
 from labtui.views import Views
 
 if TYPE_CHECKING:
+    from textual.widget import Widget
+
     from labtui.options import Target
     from labtui_sessions.fields import JobView
 
@@ -88,6 +90,7 @@ class LabApp(AppActions, TypeAhead, App[None]):
         styles: Mapping[str, str] | None = None,
         first: str | None = None,
         theme: str | None = None,
+        images: type[Widget] | None = None,
     ) -> None:
         super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
         self.lobby, self.kernel, self.replay = lobby, kernel, replay
@@ -95,6 +98,8 @@ class LabApp(AppActions, TypeAhead, App[None]):
         self.style_help = dict(styles or {})
         self.style_names = tuple(self.style_help)
         self.low_bandwidth = low_bandwidth
+        self.images = images
+        """The widget that draws pictures in pixels; None for half blocks."""
         self.said = ""
         self.details: dict[str, dict[str, Any]] = {}
         self.references: dict[str, float] = {}

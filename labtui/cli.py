@@ -56,14 +56,24 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
 @click.option("--kernel", metavar="NAME", help="The kernel to open (default: the only one running).")
 @click.option("--via", metavar="COMMAND", help=VIA_HELP)
 @click.option("--low-bandwidth", is_flag=True, help="Fewer frames, no animation: for slow lines.")
+@click.option(
+    "--images", metavar="KIND", help="Pictures in pixels: kitty or sixel (default: cells, in half blocks)."
+)
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say which."
 )
 @click.pass_context
-def root(ctx: click.Context, kernel: str | None, via: str | None, low_bandwidth: bool, debug: bool) -> None:
+def root(
+    ctx: click.Context,
+    kernel: str | None,
+    via: str | None,
+    low_bandwidth: bool,
+    images: str | None,
+    debug: bool,
+) -> None:
     """A lab console for Qwen models: steer, sweep, watch and replay. Without a command, the app opens."""
-    ctx.obj = Target(kernel, via, low_bandwidth, debug)
+    ctx.obj = Target(kernel, via, low_bandwidth, debug, images)
     if ctx.invoked_subcommand is None:
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UsageError("the app needs a terminal; `labtui --help` lists the commands that do not")

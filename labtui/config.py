@@ -8,6 +8,7 @@ The file is ``$LABTUI_HOME/config.toml``::
     [app]
     theme = "lab-dark"              #                                             LABTUI_THEME
     low_bandwidth = false           # fewer frames, no animation                  LABTUI_LOW_BANDWIDTH
+    images = "kitty"                # pictures in pixels; cells, kitty or sixel    LABTUI_IMAGES   --images
     keys = { "app.quit" = "ctrl+q" }  # action id to key
 
     [remote]
@@ -76,6 +77,7 @@ class Settings:
     via: str | None = None
     theme: str | None = None
     low_bandwidth: bool = False
+    images: str = "cells"
     keys: Mapping[str, str] = field(default_factory=dict)
     remote_command: str = "labtui"
     profiles: Mapping[str, Profile] = field(default_factory=dict)
@@ -114,6 +116,12 @@ def _switch(value: Any) -> bool:
     raise ValueError("true or false")
 
 
+def _images(value: Any) -> str:
+    if value not in ("cells", "kitty", "sixel"):
+        raise ValueError("cells, kitty or sixel")
+    return value
+
+
 def _keys(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(key, str) and key for key in value.values()):
         raise ValueError('a table of action ids to keys, as { "app.quit" = "ctrl+q" }')
@@ -125,6 +133,7 @@ _OPTIONS = (
     _Option("via", "", "via", "LABTUI_VIA", None, _text),
     _Option("theme", "app", "theme", "LABTUI_THEME", None, _text),
     _Option("low_bandwidth", "app", "low_bandwidth", "LABTUI_LOW_BANDWIDTH", False, _switch),
+    _Option("images", "app", "images", "LABTUI_IMAGES", "cells", _images),
     _Option("keys", "app", "keys", None, {}, _keys),
     _Option("remote_command", "remote", "command", "LABTUI_REMOTE", "labtui", _text),
 )

@@ -6,10 +6,11 @@ import asyncio
 import gc
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
-from labtui import config
+from labtui import config, output
 from labtui.client import AsyncLab
 from labtui.options import Target
 from labtui.projection import Kernel, KernelCard, SessionCard, Start
@@ -212,8 +213,13 @@ def open_app(target: Target, *, replay: Player | None = None, first: str | None 
     The kernel is connected before the app takes the screen, so that ssh can ask for a password. Raises a
     LabError when the kernel that was asked for cannot be reached.
     """
-    said = config.settings()
+    said = config.settings({"images": target.images})
     target = target.settled()
+    from labtui.widgets import graphics
+
+    images, why_not = graphics.choose(said.images, os.environ, terminal=sys.stdout.isatty())
+    if why_not:
+        output.note(f"labtui: {why_not}")
     os.environ.setdefault("TEXTUAL_FPS", "120")  # a key waits for up to two of Textual's frames
 
     from labtui.actions import rebind
@@ -232,6 +238,7 @@ def open_app(target: Target, *, replay: Player | None = None, first: str | None 
             home=paths.home_location(),
             styles=style_help(),
             theme=said.theme,
+            images=images,
         )
         asyncio.get_running_loop().call_later(SETTLED, _spare_what_is_there)
         try:

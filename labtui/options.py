@@ -24,6 +24,7 @@ class Target:
     via: str | None = None
     low_bandwidth: bool = False
     debug: bool = False
+    images: str | None = None
 
     def settled(self) -> Target:
         """With what environment and config file say where no option was given."""

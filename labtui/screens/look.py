@@ -78,7 +78,12 @@ class Look(LookActions):
         yield Static("", id="look-progress", markup=False)
         with Container(id="look", classes="-neighbours"):
             with Vertical(id="look-left"):
-                yield Panel(Picture(empty=EMPTY, id="look-picture"), title="Picture", key="m", id="picture")
+                yield Panel(
+                    Picture(empty=EMPTY, id="look-picture", pixels=self.app.images),
+                    title="Picture",
+                    key="m",
+                    id="picture",
+                )
                 yield Panel(
                     Input(id="question-line", compact=True, placeholder="ask about the picture; enter runs"),
                     title="Question",

@@ -8,12 +8,13 @@ digits say they say without colour.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.app import ComposeResult
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
@@ -131,9 +132,13 @@ class Picture(Widget, can_focus=True):
     class Marked(Message):
         """A rectangle was marked, or the mark let go."""
 
-    def __init__(self, *, empty: str, id: str | None = None) -> None:
+    def __init__(self, *, empty: str, id: str | None = None, pixels: type[Widget] | None = None) -> None:
+        """``pixels`` is a widget of textual-image that draws over the half blocks."""
         super().__init__(id=id)
         self._empty = empty
+        self._pixels = pixels
+        self._over: Any = None
+        self._lit: object = None
         self._scene: Scene | None = None
         self.cursor = (0, 0)
         self.marked: Rect | None = None
@@ -240,6 +245,33 @@ class Picture(Widget, can_focus=True):
 
     # -- painting -------------------------------------------------------------------------------------
 
+    def compose(self) -> ComposeResult:
+        if self._pixels is not None:
+            self._over = self._pixels()
+            self._over.display = False
+            yield self._over
+
+    def refresh(self, *regions: Region, **options: Any) -> Self:
+        if self._over is not None and self.is_attached:
+            self.call_after_refresh(self._light)
+        return super().refresh(*regions, **options)
+
+    def _light(self) -> None:
+        """Bring the picture in pixels up to date, where there is one."""
+        from labtui.widgets.graphics import drawn
+
+        self._fit()
+        scene, over = self._scene, self._over
+        over.display = scene is not None and self._cells is not None
+        if scene is None or self._cells is None:
+            return
+        cursor = self._frame(self.cursor) if scene.rows else None
+        now = (scene.key, scene.overlay, self._layout, cursor, self.rect)
+        if now != self._lit:
+            self._lit = now
+            over.styles.width, over.styles.height = self._layout.width, self._layout.height
+            over.image = drawn(scene, self._layout, cursor, self.rect)
+
     def _fit(self) -> None:
         """Bring layout, cells and the origin of the view up to date with the scene, the size and the cursor."""
         scene, (width, height) = self._scene, self.size
@@ -248,7 +280,7 @@ class Picture(Widget, can_focus=True):
             return
         colours = colours_of(self.app)
         rows, cols = scene.rows or scene.image.height, scene.cols or scene.image.width
-        whole = self.whole or not scene.rows
+        whole = self.whole or not scene.rows or self._over is not None
         made = (scene.key, scene.rows, scene.cols, scene.overlay, width, height, whole, colours)
         if made != self._made:
             self._made, self._layout = made, lay(rows, cols, (width, height), whole=whole)

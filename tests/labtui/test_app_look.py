@@ -205,9 +205,9 @@ async def test_a_question_is_asked_plain_and_steered(make_app) -> None:
         assert text(app, "look-steered-text") == f"steered {stories.EDITS}\nA square."
         await pilot.press("i", "end", "ctrl+u", *"How many?", "enter")
         await settled(pilot)
-        spec = made.params("submit")["spec"]
-        assert spec["prompt"] == [{"role": "user", "content": "How many?", "images": [stories.DIGEST]}]
-        assert spec["kind"] == "generate" and spec["edits"] == ""
+        asked, moved = [params["spec"] for method, params in made.asked if method == "submit"][-2:]
+        assert asked["prompt"] == [{"role": "user", "content": "How many?", "images": [stories.DIGEST]}]
+        assert asked["kind"] == "generate" and asked["edits"] == moved["edits"] == stories.EDITS
 
 
 async def test_a_bad_edit_is_said_and_nothing_is_run(make_app) -> None:
@@ -241,7 +241,9 @@ async def test_a_form_reads_a_picture(make_app, tmp_path: Path) -> None:
         await settled(pilot)
         spec = made.params("submit")["spec"]
         assert spec["kind"] == "look" and spec["index"] == "captions"
-        assert spec["prompt"] == [{"role": "user", "content": "What?", "images": [str(file)]}]
+        assert spec["prompt"] == [{"role": "user", "content": "What?", "images": [stories.DIGEST]}]
+        assert made.params("submit")["names"] == {stories.DIGEST: "scene.png"}
+        assert made.params("image.missing") == {"digests": [stories.DIGEST]}
         specs.load(spec)
 
 
