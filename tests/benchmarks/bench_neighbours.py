@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from labtui_kernels.models.threads import usable_cores
-from labtui_kernels.neighbours.exact import Part, Searcher, fast_dtype
+from labtui_kernels.neighbours.bounds import fast_dtype
+from labtui_kernels.neighbours.exact import Part, Searcher
 
 WIDTH, QUERIES, K, REPEATS = 896, 256, 10, 3
 PIECE = 1 << 16

@@ -17,7 +17,6 @@ of the block, q.x = q.c + q.(x - c), where only the second, small, product is do
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +24,7 @@ import torch
 
 from labtui_artifacts.errors import BadFile, UsageError
 
-from ..models.packing import multiplies
+from .bounds import SINGLE, Bound, Queries, at_most, fast_dtype
 
 BLOCK = 8192
 """Vectors of one matrix product."""
@@ -45,11 +44,6 @@ SKIP = 32
 FEW = 256
 """Exact scores of more than one in so many pairs of a block cost more than a product in float32."""
 _SAMPLE = 1024
-_SINGLE = 2.0**-24
-_UNIT = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: _SINGLE}
-"""Half the distance of neighbouring numbers, relative to them, by dtype."""
-_TINY = {torch.bfloat16: 1e-37, torch.float16: 2.0**-24, torch.float32: 1e-37}
-"""What numbers near zero may be off by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,14 +187,14 @@ class Searcher:
     @property
     def _slack(self) -> float:
         """What float32 rounds on the way to a unit vector: its length (sums of some lanes), the shift, the norms."""
-        return (self.width / 8 + 16) * _SINGLE
+        return (self.width / 8 + 16) * SINGLE
 
-    def _look(self, block: _Block, query: _Queries, found: _Best) -> None:
+    def _look(self, block: _Block, query: Queries, found: _Best) -> None:
         """Score exactly whatever may be among the best, and take note."""
         pairs: np.ndarray | None = None
         if self.dtype == torch.float32 or self._skip <= 0:
             rough = query.products(block.rows)
-            bound = _Bound.of(self.dtype, query, block.offset, block.residual, block.length)
+            bound = Bound.of(self.dtype, query, block.offset, block.residual, block.length)
             # Where vectors crowd, half precision rules little out: then float32 is asked, for some blocks at once.
             pairs = _survivors(rough, bound, query, found, few=self.dtype != torch.float32)
             self._pause = 1 if pairs is not None else min(2 * self._pause, SKIP)
@@ -210,7 +204,7 @@ class Searcher:
             pairs = self._look_closely(block, query, found)
         self._score(block, query, found, pairs)
 
-    def _look_closely(self, block: _Block, query: _Queries, found: _Best) -> np.ndarray:
+    def _look_closely(self, block: _Block, query: Queries, found: _Best) -> np.ndarray:
         """Line and column of what a product in float32 does not rule out."""
         exact = self._exact(self.parts[block.part], np.arange(block.start, block.stop), block.offset)
         fine = query.fine(self.device)
@@ -226,11 +220,11 @@ class Searcher:
             rows[low : low + len(piece)] = _units(part, piece).sub_(offset.float())
         return rows.to(self.device)
 
-    def _fine_bound(self, fine: _Queries, offset: torch.Tensor, exact: torch.Tensor) -> _Bound:
+    def _fine_bound(self, fine: Queries, offset: torch.Tensor, exact: torch.Tensor) -> Bound:
         length = float(torch.linalg.vector_norm(exact, dim=1).max()) * 1.001 + self._slack
-        return _Bound.of(torch.float32, fine, offset, self._slack, length)
+        return Bound.of(torch.float32, fine, offset, self._slack, length)
 
-    def _set_floors(self, found: _Best, scaled: Sequence[_Queries]) -> None:
+    def _set_floors(self, found: _Best, scaled: Sequence[Queries]) -> None:
         """Scores that the best k surely reach, from some vectors of every part: they spare exact scores later."""
         each = max(16, min(SAMPLE, self.count // 32) // len(self.parts))
         for query in scaled:
@@ -250,7 +244,7 @@ class Searcher:
             if every.shape[1] >= found.k:
                 found.floor[query.lines] = np.sort(every, axis=1)[:, -found.k]
 
-    def _score(self, block: _Block, query: _Queries, found: _Best, pairs: np.ndarray) -> None:
+    def _score(self, block: _Block, query: Queries, found: _Best, pairs: np.ndarray) -> None:
         part, first = self.parts[block.part], int(self.firsts[block.part]) + block.start
         for low in range(0, pairs.shape[1], RESCORE):
             lines, columns = pairs[:, low : low + RESCORE]
@@ -281,11 +275,11 @@ class _Best:
         self.kth = np.full(count, -np.inf)
         self.floor = np.full(count, -np.inf)
 
-    def prepared(self, dtype: torch.dtype, device: torch.device) -> list[_Queries]:
+    def prepared(self, dtype: torch.dtype, device: torch.device) -> list[Queries]:
         """The queries in pieces, ready for products."""
         lines = np.arange(len(self.units))
         pieces = [lines[low : low + QUERIES] for low in range(0, len(lines), QUERIES)]
-        return [_Queries.of(self, piece, dtype, device) for piece in pieces]
+        return [Queries.of(piece, self.units[torch.from_numpy(piece)], dtype, device) for piece in pieces]
 
     def take(self, lines: np.ndarray, numbers: np.ndarray, scores: np.ndarray) -> None:
         """Put scored pairs among the best: higher scores first, then lower numbers."""
@@ -305,96 +299,8 @@ class _Best:
         return Hits(self.numbers.copy(), np.where(self.numbers < 0, np.nan, self.scores).astype(np.float32))
 
 
-@dataclass(frozen=True, eq=False)
-class _Queries:
-    """Some queries, ready for a product: unit vectors, rounded; ``numbers`` [q, 2] are residual and length of each."""
-
-    lines: np.ndarray
-    rows: torch.Tensor
-    exact: torch.Tensor
-    numbers: np.ndarray
-    packed: torch.Tensor | None = (
-        None  # the rows as oneDNN likes them, where it is faster than torch's own product
-    )
-
-    def products(self, rows: torch.Tensor) -> torch.Tensor:
-        """Of ``rows`` [n, d] with the queries: [n, q]."""
-        with full_sums(), torch.inference_mode():
-            if self.packed is None:
-                return rows @ self.rows.T
-            return torch.ops.mkldnn._linear_pointwise(rows, self.packed, None, "none", [], "")
-
-    def fine(self, device: torch.device) -> _Queries:
-        """The same in float32."""
-        if self.rows.dtype == torch.float32:
-            return self
-        return _Queries.made(self.lines, self.exact, torch.float32, device)
-
-    @classmethod
-    def of(cls, found: _Best, lines: np.ndarray, dtype: torch.dtype, device: torch.device) -> _Queries:
-        return cls.made(lines, found.units[torch.from_numpy(lines)], dtype, device)
-
-    @classmethod
-    def made(
-        cls, lines: np.ndarray, exact: torch.Tensor, dtype: torch.dtype, device: torch.device
-    ) -> _Queries:
-        """Queries ``exact`` float64 [q, d] of length 1 (or 0), rounded."""
-        rounded = exact.to(dtype)
-        held = rounded.double()
-        numbers = np.stack(
-            [(held - exact).square().sum(1).sqrt().numpy(), held.square().sum(1).sqrt().numpy()], axis=1
-        )
-        rows, packed = rounded.to(device), None
-        if device.type == "cpu" and dtype == torch.float32 and len(lines) >= 16 and multiplies(dtype):
-            packed = torch.ops.mkldnn._reorder_linear_weight(rows)
-        return cls(lines, rows, exact, numbers * 1.001 + 1e-12, packed)
-
-
-@dataclass(frozen=True, eq=False)
-class _Bound:
-    """How far the products of some queries with a block can be from the cosines less ``base``, which is q.c.
-
-    |product - true| <= residual(q) * length(x) + length(q) * residual(x), by Cauchy-Schwarz, + what summing d
-    products in float32 can lose (d roundings of at most length * length, taken four times over for fused and
-    reordered sums) + the rounding of the result, relative to itself.
-    """
-
-    base: np.ndarray
-    residual: float
-    length: float
-    dtype: torch.dtype
-    width: int
-
-    @classmethod
-    def of(
-        cls, dtype: torch.dtype, query: _Queries, offset: torch.Tensor, residual: float, length: float
-    ) -> _Bound:
-        return cls((query.exact @ offset).numpy(), residual, length, dtype, query.exact.shape[1])
-
-    def _fixed(self, numbers: np.ndarray) -> np.ndarray:
-        residual, length = numbers[..., 0], numbers[..., 1]
-        rounding = residual * self.length + length * self.residual
-        summing = 4 * (self.width + 8) * _SINGLE * length * (self.length + self.residual)
-        # The exact score is itself rounded to float32: cosines are at most 1.
-        return rounding + summing + self.width * _TINY[self.dtype] + 4 * _SINGLE
-
-    def upper(self, products: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """No cosine less ``base`` of such a product is larger."""
-        return products + np.abs(products) * _UNIT[self.dtype] * 1.01 + self._fixed(numbers)
-
-    def lower(self, products: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """No cosine less ``base`` of such a product is smaller."""
-        return products - np.abs(products) * _UNIT[self.dtype] * 1.01 - self._fixed(numbers)
-
-    def cut(self, least: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Products below this have a cosine less ``base`` below ``least``."""
-        wanted = least - self._fixed(numbers)
-        unit = _UNIT[self.dtype] * 1.01
-        return np.where(wanted >= 0, wanted / (1 + unit), wanted / (1 - unit))
-
-
 def _survivors(
-    rough: torch.Tensor, bound: _Bound, query: _Queries, found: _Best, *, few: bool = False
+    rough: torch.Tensor, bound: Bound, query: Queries, found: _Best, *, few: bool = False
 ) -> np.ndarray | None:
     """Query and vector [2, pairs] of the products [n, q] that the bound does not rule out; with ``few``, None for many.
 
@@ -413,7 +319,7 @@ def _survivors(
             tops.T.contiguous().topk(found.k, dim=1).values[:, -1].float().cpu().numpy().astype(np.float64)
         )
         best = np.maximum(best, bound.lower(reached, query.numbers))
-    cut = _at_most(bound.cut(best, query.numbers), rough.dtype).to(rough.device)
+    cut = at_most(bound.cut(best, query.numbers), rough.dtype).to(rough.device)
     hot = tops >= cut
     if few and int(hot.sum()) > most:
         return None
@@ -424,35 +330,6 @@ def _survivors(
     if few and len(inside) > most:
         return None
     return torch.stack([lines[inside], columns + places[inside] * GROUP]).cpu().numpy()
-
-
-@contextmanager
-def full_sums() -> Iterator[None]:
-    """Matrix products that keep float32 sums, whatever the process allows elsewhere."""
-    flags = torch.backends.cuda.matmul
-    kept = torch.get_float32_matmul_precision(), flags.allow_fp16_reduced_precision_reduction
-    torch.set_float32_matmul_precision("highest")
-    flags.allow_fp16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(kept[0])
-        flags.allow_fp16_reduced_precision_reduction = kept[1]
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """The dtype of the products that choose, on this device."""
-    if device.type == "cuda":
-        return torch.float16
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
-
-
-def _at_most(values: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-    """``values`` in ``dtype``, rounded down."""
-    exact = torch.from_numpy(np.asarray(values, dtype=np.float64))
-    rounded = exact.to(dtype)
-    below = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
-    return torch.where(rounded.double() > exact, below, rounded)
 
 
 def _float32(part: Part, lines: np.ndarray) -> torch.Tensor:

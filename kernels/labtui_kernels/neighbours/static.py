@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from ..engine import Engine
-from .exact import Hits, full_sums
+from .bounds import full_sums
+from .exact import Hits
 
 Reading: TypeAlias = Literal["embedding", "unembedding", "lens"]
 READINGS: tuple[Reading, ...] = get_args(Reading)
