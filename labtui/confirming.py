@@ -11,6 +11,7 @@ from labtui.sweeps import SUFFIX
 from labtui_artifacts import library
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
+from labtui_kernels.specs.images import has_pictures
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
@@ -37,6 +38,10 @@ def confirmation(job: JobView, table: str, reading: Reading, cell: Cell) -> dict
     if not job.spec_kept or not job.spec:
         raise UsageError(
             "the spec of this sweep is too long to be kept here, so its cells cannot be confirmed by key"
+        )
+    if has_pictures(job.spec):
+        raise UsageError(
+            "the fresh prompts of the bundled sets have no pictures: confirm by a sweep of this cell over other pictures"
         )
     used = [*reading.sheet.prompts, *_prompts_in(sweep_spec(job.spec))]
     fresh = fresh_prompts(used)
