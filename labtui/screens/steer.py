@@ -98,9 +98,7 @@ class Steer(SteerActions):
                     )
                     yield Panel(
                         Static("", id="turns", markup=False),
-                        Prompt(
-                            id="prompt-text", placeholder="ask the model something (@ a picture); enter runs"
-                        ),
+                        Prompt(id="prompt-text", placeholder="ask the model something; enter runs"),
                         PictureLines(id="pictures"),
                         title="Prompt",
                         key="i",

@@ -57,7 +57,7 @@ class SweepForm(VerticalScroll):
         return text != known
 
     def compose(self) -> ComposeResult:
-        yield Label("prompts, one a line; @ a picture", classes="label")
+        yield Label("prompts, one a line", classes="label")
         prompts = Prompt(id="sweep-prompts", placeholder="one prompt a line")
         prompts.text = prompts.known = PROMPTS
         yield prompts
