@@ -32,7 +32,7 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
     """What SESSION holds: model, jobs, rows, tables, the effects in its sweeps, notes."""
     from labtui import fetching
     from labtui.commands import calibration
-    from labtui_sessions import diagnosis, diagnosis_page, findings, lenses
+    from labtui_sessions import diagnosis, diagnosis_page, findings, lenses, looks
     from labtui_sessions.log import state_at
     from labtui_sessions.phases import results_by_table
     from labtui_sessions.stats import is_sweep
@@ -69,6 +69,9 @@ def show(session: str, deltas: dict[str, float], as_json: bool, target: Target) 
         rows = diagnosis_page.as_rows(table) if diagnosis.kind_of(table.columns) is not None else []
         if rows:
             _section(f"{output.clean(diagnosis_page.head_of(table))} (table {output.clean(table.name)})")
+            output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
+        if looks.kind_of(table.columns) is not None and (rows := looks.as_rows(table)):
+            _section(f"{output.clean(looks.head_of(table))} (table {output.clean(table.name)})")
             output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
 
 

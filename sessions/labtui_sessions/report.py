@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from . import diagnosis, diagnosis_page, lenses
+from . import diagnosis, diagnosis_page, lenses, looks
 from .compare import KEYS
 from .events import JobQueued, typed
 from .fields import JobView, RowView
@@ -124,6 +124,9 @@ def _table(
     if diagnosis.kind_of(table.columns) is not None:
         yield from diagnosis_page.page_of(table)
         yield from _pictures(table, figures)
+        return
+    if looks.kind_of(table.columns) is not None:
+        yield from looks.page_of(table)
         return
     keys = [
         key for key in ("direction", "site", "strength", "strength_pct", "control") if key in table.columns
