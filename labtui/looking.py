@@ -243,7 +243,7 @@ def overlay_of(kind: str, site: str, values: Sequence[float | None], word: str =
     """An overlay; None where no patch has a number. ``word`` is the one whose attention it is."""
     if kind == "none" or all(value is None for value in values):
         return None
-    title = f"{OVERLAYS[kind]}{f' from {shown_token(word)}' if word else ''} {site}"
+    title = f"{OVERLAYS[kind]} {site}" + (f" from {shown_token(word)}" if word else "")
     if kind == "similarity":
         return overlay(title, tuple(values), high=1.0, places=2)
     return overlay(title, tuple(values), low=0.0 if kind in ("effect", "attention") else None)

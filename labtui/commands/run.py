@@ -159,7 +159,7 @@ async def _row(lab: AsyncLab, key: str) -> dict[str, Any]:
 async def _show(lab: AsyncLab, outcome: Outcome) -> None:
     """What was found in a table; tables as tables; answers as text under their arm; else what the job says."""
     from labtui.commands import calibration, steering
-    from labtui_sessions import looks, pages
+    from labtui_sessions import pages
 
     if calibration.show(outcome.result):
         return
@@ -175,11 +175,6 @@ async def _show(lab: AsyncLab, outcome: Outcome) -> None:
             rows = page.as_rows(table)
             print(output.clean(page.head_of(table)))
             output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
-            continue
-        if looks.kind_of(table.columns) is not None:
-            if rows := looks.as_rows(table):
-                print(output.clean(looks.head_of(table)))
-                output.table(rows, list(dict.fromkeys(name for row in rows for name in row)))
             continue
         rows = [table.row(i) for i in range(min(table.rows, MAX_SHOWN))]
         output.table(rows, [name for name in table.columns if not name.startswith("prompt_")])

@@ -32,6 +32,8 @@ HEAVY, LIGHT, DOUBLE = "┏━┓┃┗┛[]", "┌─┐│└┘[]", "╔═�
 lines, and the ends of one of a single line."""
 
 
+_ROOMY = 5
+"""Cells across beyond which the cursor's frame has edges, not corners alone."""
 _NUMBER = 3
 """Cells from which on a patch shows its number; smaller ones show how far it is from the lowest to the highest."""
 
@@ -429,7 +431,7 @@ def _into_view(first: int, room: int, start: int, stop: int, size: int) -> int:
 
 def _inner(width: int, height: int) -> int:
     """Cells for a number in a patch, beside the cursor's frame."""
-    return width - (2 if height < 3 else 0)
+    return width - 2 if height < 3 or width > _ROOMY else width
 
 
 def _area(rect: Rect) -> int:
@@ -458,7 +460,7 @@ def _framed(box: tuple[int, int, int, int], line: int, glyphs: str) -> dict[int,
         return {}
     if y1 - y0 == 1:
         return {x1 - 1: glyphs[7], x0: glyphs[6]}
-    wide = x1 - x0 > 5 and y1 - y0 > 2
+    wide = x1 - x0 > _ROOMY and y1 - y0 > 2
     if line in (y0, y1 - 1):
         left, right = (glyphs[0], glyphs[2]) if line == y0 else (glyphs[4], glyphs[5])
         edge = dict.fromkeys(range(x0, x1), glyphs[1]) if wide else {}

@@ -10,11 +10,12 @@ import base64
 import binascii
 import struct
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from .diagnosis import number, ordered
+from .markdown import cell, grid, line
 from .tables import Table
 
 Kind = Literal["patches", "depth", "similar", "readings", "neighbours", "effect", "attention"]
@@ -230,7 +231,7 @@ def as_rows(table: Table) -> list[dict[str, Any]]:
     if kind == "readings":
         return [_first(site, of) for site, of in _sites(rows).items()]
     if kind == "neighbours":
-        return [line for site, of in _sites(rows).items() for line in _nearest(site, of)]
+        return [row for site, of in _sites(rows).items() for row in _nearest(site, of)]
     return []
 
 
@@ -238,6 +239,16 @@ def _depth_row(one: Depth) -> dict[str, Any]:
     norms = {"norm": one.median, "lowest": one.lowest, "highest": one.highest}
     rounded = {name: round(value, 2) for name, value in norms.items()}
     return {"site": one.site, **rounded, "alike": None if one.alike is None else round(one.alike, 3)}
+
+
+def page_of(table: Table) -> Iterator[str]:
+    """A look's table in a report: what it is, then a row a site where it has such."""
+    yield line(head_of(table)).capitalize() + "."
+    yield ""
+    if rows := as_rows(table):
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        yield from grid(names, [[cell(row.get(name)) for name in names] for row in rows])
+        yield ""
 
 
 def _sites(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
@@ -264,9 +275,10 @@ def _largest(site: str, column: str, rows: Sequence[Mapping[str, Any]]) -> dict[
 def _attends(site: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The share of its attention that the average word and the answer's beginning give the picture."""
     sums = {str(row.get("word")): sum(unpack_half(row.get("weights"))) for row in rows}
-    line: dict[str, Any] = {"site": site, "words": round(sum(sums.values()) / max(1, len(sums)), 4)}
     most = max(sums, key=lambda word: sums[word], default="")
-    return line | {
+    return {
+        "site": site,
+        "words": round(sum(sums.values()) / max(1, len(sums)), 4),
         "answer": round(sums.get(ANSWER, 0.0), 4),
         "most": most.strip(),
         "its share": round(sums.get(most, 0.0), 4),
@@ -275,7 +287,7 @@ def _attends(site: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _first(site: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The words that most patches have first, reading by reading."""
-    line: dict[str, Any] = {"site": site}
+    found: dict[str, Any] = {"site": site}
     for name in READINGS:
         counts: dict[str, int] = {}
         for row in rows:
@@ -283,8 +295,8 @@ def _first(site: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             if row.get("reading") == name and isinstance(tokens, list) and tokens:
                 counts[str(tokens[0])] = counts.get(str(tokens[0]), 0) + 1
         best = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:3]
-        line[name] = ", ".join(f"{token.strip() or token!r} x{count}" for token, count in best)
-    return line
+        found[name] = ", ".join(f"{token.strip() or token!r} x{count}" for token, count in best)
+    return found
 
 
 def _nearest(site: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

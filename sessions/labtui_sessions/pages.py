@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from . import diagnosis, diagnosis_page, token_page
+from . import diagnosis, diagnosis_page, looks, token_page
 from .tables import Table
 
 
@@ -29,4 +29,6 @@ def of(table: Table) -> Page | None:
     """How a table is shown; None where it is no table with a page of its own."""
     if diagnosis.kind_of(table.columns) is not None:
         return diagnosis_page
+    if looks.kind_of(table.columns) is not None:
+        return looks
     return token_page if token_page.kind_of(table) is not None else None

@@ -153,7 +153,7 @@ async def test_the_next_word_of_the_question(make_app) -> None:
             await settled(pilot)
             seen.append(app.screen.word)
         assert seen == [51, 36, 37, 38]
-        assert app.screen.picture.legend == "attention from ·is llm.3"
+        assert app.screen.picture.legend == "attention llm.3 from ·is"
         assert numbers(app)[1] == pytest.approx(stories.weight(4, 38, 1), rel=1e-3)
 
 

@@ -1,0 +1,69 @@
+"""Tables of a look: known by their columns, read leniently, and put on a page."""
+
+from __future__ import annotations
+
+import pytest
+
+from labtui_sessions import looks
+from labtui_sessions.tables import Table
+from tests.support import look_stories as stories
+
+PARTS = {
+    "patches": stories.patches, "depth": stories.depth, "similar": stories.similar, "readings": stories.readings,
+    "neighbours": stories.neighbours, "attention": stories.attention, "effect": stories.effect,
+}  # fmt: skip
+
+
+def table(name: str) -> Table:
+    made = Table(f"l1-{name}")
+    for site in range(len(stories.SITES)):
+        made.add("l1", f"{name}:{site}", PARTS[name](site))
+    return made
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_tables_are_known_and_shown(name: str) -> None:
+    made = table(name)
+    assert looks.kind_of(made.columns) == name
+    rows = looks.as_rows(made)
+    assert bool(rows) == (name not in ("patches", "similar"))
+    assert {row["site"] for row in rows} <= set(stories.SITES)
+    page = "\n".join(looks.page_of(made))
+    assert looks.head_of(made).capitalize() in page and ("|" in page) == bool(rows)
+
+
+def test_what_the_short_tables_say() -> None:
+    assert looks.as_rows(table("effect"))[4] == {
+        "site": "llm.3", "mean change": 0.28, "largest change": 1.4, "at patch": 0,
+    }  # fmt: skip
+    assert looks.as_rows(table("readings"))[0]["lens"].startswith("'white' x9")
+    assert looks.as_rows(table("attention"))[0]["most"] == "shape"
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [0.5, -1.0, 0.0], [2.0, -3.0]])
+def test_cosines_are_packed_to_a_byte_each(values: list[float]) -> None:
+    kept = looks.unpack(looks.pack(values))
+    assert kept == pytest.approx([max(-1.0, min(1.0, one)) for one in values], abs=1 / 127)
+
+
+@pytest.mark.parametrize("text", [None, 3, "not base64!", "AAA", "é"])
+def test_what_was_not_packed_is_nothing(text: object) -> None:
+    assert looks.unpack(text) == () and looks.unpack_half(text) == ()
+    assert looks.similar_to([{"patch": 0, "cosines": text}], 0, 2) == (None, None)
+    assert looks.attention_of([{"position": 0, "weights": text}], 0, 2) == (None, None)
+
+
+def test_rows_that_lack_what_they_need_are_passed_over() -> None:
+    rows = [
+        {"patch": 9, "norm": 1.0},
+        {"patch": 1, "norm": "x"},
+        {"patch": True},
+        {"norm": 2.0},
+        {"patch": 0, "norm": 2.0},
+    ]
+    assert looks.by_patch(rows, "norm", 2) == (2.0, None)
+    assert looks.neighbours(
+        [{"site": "llm.0", "how": "raw", "hits": [3, {"cosine": "x"}, {"cosine": 0.5}]}], "raw"
+    ) == {"llm.0": [looks.Hit("", "", "", 0.5)]}
+    assert looks.readings([{"patch": 0, "reading": "lens", "tokens": "x", "values": [1]}], 0) == {}
+    assert looks.depths([{"site": "llm.0", "median": 1.0}, {"median": 2}]) == []
