@@ -155,14 +155,18 @@ Rows = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Course:
-    """What the rows of a step are. Up to step ``look`` they are ``early``, and after it ``late``."""
+    """What the rows of a step are: up to step ``look`` they are ``early``, up to step ``read`` ``middle``, then ``late``."""
 
     look: int
+    read: int
     early: Rows = (16, 12, 6)
-    late: Rows = (14, 7, 2)
+    middle: Rows = (14, 7, 2)
+    late: Rows = (5, 15, 2)
 
     def rows(self, step: int) -> Rows:
-        return self.early if step < self.look else self.late
+        if step < self.look:
+            return self.early
+        return self.middle if step < self.read else self.late
 
 
 class Steps(Dataset[list[Group]]):
