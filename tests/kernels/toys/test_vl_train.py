@@ -111,8 +111,8 @@ def test_questions_in_one_row_are_answered_as_if_each_were_asked_alone(
 
 
 def test_only_answers_are_targets_and_each_question_counts_once(tokenizer: PreTrainedTokenizerFast) -> None:
-    steps = Steps(tokenizer, Course(look=10, read=20), 0, 0, 100)
-    for step in (0, 15, 30):
+    steps = Steps(tokenizer, Course(look=10, read=20, place=30), 0, 0, 100)
+    for step in (0, 15, 25, 35):
         for group in steps[step]:
             for row in range(len(group.ids)):
                 places = (group.targets[row] >= 0).nonzero()[:, 0]
@@ -124,7 +124,7 @@ def test_only_answers_are_targets_and_each_question_counts_once(tokenizer: PreTr
 
 
 def test_a_step_can_be_drawn_again_from_anywhere(tokenizer: PreTrainedTokenizerFast) -> None:
-    course = Course(look=100, read=300)
+    course = Course(look=100, read=300, place=600)
     steps = Steps(tokenizer, course, 0, 0, 1000)
     assert {tuple(len(group.ids) for group in steps[step]) for step in (0, 99)} == {course.early}
     assert {tuple(len(group.ids) for group in steps[step]) for step in (100, 299)} == {course.middle}
@@ -168,7 +168,9 @@ def test_labels_are_put_in_the_towers_order() -> None:
 
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
     cycles = train.Cycle(2, 4, 1e-3), train.Cycle(4, 4, 1e-3)
-    plan = train.Plan(cycles, Course(look=1, read=4, early=(3, 2, 1), middle=(3, 2, 1), late=(2, 3, 1)))
+    plan = train.Plan(
+        cycles, Course(look=1, read=4, place=5, early=(3, 2, 1), middle=(3, 2, 1), late=(2, 3, 1))
+    )
     assert plan.steps == 6 and [plan.cycle_at(step) for step in (0, 1, 2, 5, 6)] == [0, 0, 1, 1, 1]
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     train.train(whole, 0, 5.0, 1, 4, plan, watch=2)
@@ -188,7 +190,9 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) ->
 
 def test_a_stop_between_two_cycles_goes_on_with_the_second(tmp_path: Path) -> None:
     cycles = train.Cycle(1, 4, 1e-3), train.Cycle(4, 4, 5e-4)
-    plan = train.Plan(cycles, Course(look=1, read=4, early=(1, 1, 1), middle=(1, 1, 1), late=(1, 1, 1)))
+    plan = train.Plan(
+        cycles, Course(look=1, read=4, place=5, early=(1, 1, 1), middle=(1, 1, 1), late=(1, 1, 1))
+    )
     first = train.Training(plan, 0, tmp_path)
     with pytest.raises(RuntimeError, match="out of time at step 1"):
         first.run(0.0, 4, lambda **fields: None, watch=1)
@@ -198,6 +202,35 @@ def test_a_stop_between_two_cycles_goes_on_with_the_second(tmp_path: Path) -> No
     assert second.optimiser.param_groups[0]["max_lr"] == 5e-4 and not second.optimiser.state
     for name, weight in first.model.state_dict().items():
         torch.testing.assert_close(second.model.state_dict()[name], weight, msg=name)
+
+
+def test_a_token_that_names_a_shape_is_told_where_it_lies(tokenizer: PreTrainedTokenizerFast) -> None:
+    shapes: list[scenes.Shape] = [
+        ("circle", "red", (14, 42, 42, 70)),
+        ("square", "blue", (56, 0, 84, 28)),
+        ("cross", "red", (90, 60, 110, 80)),
+        ("cross", "green", (4, 4, 24, 24)),
+    ]
+    scene = scenes.Scene(scenes.paint((112, 84), "white", shapes), shapes, [])
+    spots = labels.spots_of(scene)
+    assert spots == {"circle": (1.0, 2.0), "square": (2.5, 0.5)}
+    asked = [("Where is the circle, seen from the square?", "left"), ("How many crosses are there?", "two")]
+    group = Encoder(tokenizer).group([Asked(scene.image, asked, spots=spots)])
+    assert group.spots is not None
+    known = group.spots.isfinite().all(dim=-1)
+    assert [str(tokenizer.decode(i)) for i in group.ids[known]] == [" circle", " square"]
+    assert group.spots[known].tolist() == [[1.0, 2.0], [2.5, 0.5]]
+
+
+def test_late_questions_about_scenes_are_mostly_about_places() -> None:
+    rng = random.Random(0)
+    kinds = []
+    for scene in scenes.generate(60, 0):
+        asked = questions.asked_of_places(rng, scene)
+        assert set(asked) <= {*scene.questions, (questions.DESCRIBE, scenes.describe(scene.shapes))}
+        kinds += [scenes.kind_of(question) for question, _ in asked if question != questions.DESCRIBE]
+    assert kinds.count("relation") + kinds.count("place") > 0.4 * len(kinds)
+    assert {"count", "name", "color"} <= set(kinds)
 
 
 def test_the_place_head_reads_rows_and_columns() -> None:

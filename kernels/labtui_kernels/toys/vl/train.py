@@ -46,7 +46,9 @@ class Cycle:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One training over a course of pictures, in ``cycles``; places are read from step ``course.read`` on."""
+    """One training over a course of pictures, in ``cycles``; the head for places is taught from step ``course.read``
+    on, the one for spots from step ``course.place`` on.
+    """
 
     cycles: tuple[Cycle, ...]
     course: Course
@@ -65,13 +67,13 @@ class Plan:
 
 
 PLAN = Plan(
-    (Cycle(3000, 4500, 1.5e-3), Cycle(2400, 2400, 1e-3)),
-    Course(look=1300, read=3000),
+    (Cycle(3000, 4500, 1.5e-3), Cycle(1500, 2400, 1e-3), Cycle(2400, 2400, 1e-3)),
+    Course(look=1300, read=3000, place=4500),
 )
 """First the tower learns, patch by patch, which letters, inks and shapes lie under it, while the decoder answers
 questions about captions; then questions about pictures are asked, first mostly about words, which are read by step 2,500,
-and in the second cycle mostly about scenes. Without the first part reading stays at chance as soon as words move: answers
-of one word tell the tower too little."""
+in the second cycle mostly about scenes, and in the third mostly about places and relations in them. Without the first
+part reading stays at chance as soon as words move: answers of one word tell the tower too little."""
 
 
 def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLConfig:
@@ -233,6 +235,8 @@ class Training:
             )
             looks = torch.stack([part.looks for part in parts]).sum()
             places = torch.stack([part.places for part in parts]).sum()
+            if self.step >= self.plan.course.place:
+                places = places + torch.stack([part.spots for part in parts]).sum()
             (answers + self.plan.looks * looks + self.plan.places * places).backward()
             torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
             self.optimiser.step()
