@@ -7,6 +7,7 @@ from typing import Any
 
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
+from labtui_kernels.specs.images import has_pictures
 
 GRIDS = ("sweep", "calibrate", "stroop")
 """Kinds of job whose rows are cells of a grid."""
@@ -25,7 +26,7 @@ def sweep_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def calibration(sweep: Mapping[str, Any], outcome: str) -> dict[str, Any]:
-    """The calibration of a sweep's direction at its sites, on its prompts where they are 20 or more.
+    """The calibration of a sweep's direction at its sites, on its prompts where they are 20 or more, or about pictures.
 
     UsageError where the sweep is none, or has several directions or positions.
     """
@@ -36,7 +37,7 @@ def calibration(sweep: Mapping[str, Any], outcome: str) -> dict[str, Any]:
         raise UsageError("a calibration is of one direction and one place along the text; name one of each")
     same = {name: sweep[name] for name in _SAME if name in sweep}
     prompts = same.get("prompts")
-    if isinstance(prompts, list) and len(prompts) < 20:
+    if isinstance(prompts, list) and len(prompts) < 20 and not has_pictures(same):
         del same["prompts"]  # nothing can be told from so few: the neutral topics are asked
     made = {
         **same,

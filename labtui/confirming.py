@@ -11,6 +11,7 @@ from labtui.sweeps import SUFFIX
 from labtui_artifacts import library
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
+from labtui_kernels.specs.images import has_pictures
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
@@ -40,6 +41,10 @@ def confirmation(job: JobView, table: str, reading: Reading, cell: Cell) -> dict
         )
     if job.kind not in FORMED:
         raise UsageError(f"{table} is of a {job.kind} job, which judges its own choice: see {table}-judged")
+    if has_pictures(job.spec):
+        raise UsageError(
+            "the fresh prompts of the bundled sets have no pictures: confirm by a sweep of this cell over other pictures"
+        )
     used = [*reading.sheet.prompts, *_prompts_in(sweep_spec(job.spec))]
     fresh = fresh_prompts(used)
     if len(fresh) < LEAST_FRESH:

@@ -33,6 +33,8 @@ class Views:
         self._views: OrderedDict[str, Image | None] = OrderedDict()
         self._asked: set[str] = set()
         self._typed: dict[str, str] = {}
+        self.kept = 0
+        """How many views have come: another number asks who shows them to look again."""
 
     def get(self, digest: str) -> Image | None:
         """The small copy of a picture; None as long as there is none, and it is asked for."""
@@ -83,6 +85,7 @@ class Views:
 
     def _keep(self, digest: str, view: Image | None) -> None:
         self._views[digest] = view
+        self.kept += 1
         while len(self._views) > KEPT:
             self._views.popitem(last=False)
 

@@ -190,7 +190,8 @@ def gc(days: float, yes: bool, as_json: bool) -> None:
     doomed = candidates(listing(), days=days)
     pictures = _unnamed([one.path for one in doomed])
     rows = [{**msgspec.to_builtins(one), "size": output.size(one.bytes)} for one in doomed]
-    what = f"{len(pictures)} pictures that no session is about ({output.size(sum(one.bytes for one in pictures))})"
+    some = f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''}"
+    what = f"{some} that no session is about ({output.size(sum(one.bytes for one in pictures))})"
     if not as_json:
         if rows:
             output.table(rows, ["id", "why", "size"])

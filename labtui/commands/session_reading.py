@@ -11,6 +11,7 @@ from labtui import output
 from labtui.commands.session_options import deltas_option, force_option, when
 from labtui.options import Target, json_option, target_options
 from labtui_artifacts.errors import UsageError
+from labtui_artifacts.images import short
 
 if TYPE_CHECKING:
     from labtui_sessions.log import EventLog
@@ -126,6 +127,13 @@ def _print_state(state: SessionState) -> None:
         _section("tables")
         tables = [{"table": t.name, "rows": t.rows, "columns": t.columns} for t in state.tables.values()]
         output.table(tables, ["table", "rows", "columns"])
+    if state.images:
+        _section("pictures")
+        pictures = [
+            {"picture": image.name, "size": f"{image.width}×{image.height}", "digest": short(digest)}
+            for digest, image in state.images.items()
+        ]
+        output.table(pictures, ["picture", "size", "digest"])
     if state.rows:
         _section("last answers")
         rows = [

@@ -21,10 +21,18 @@ if TYPE_CHECKING:
 @click.option("--job", help="Only the rows of this job.")
 @click.option("--rows", type=click.IntRange(min=1), help="Only the first so many rows.")
 @click.option("--any-model", is_flag=True, help="Also on a model with other weights.")
+@click.option("--image", "images", multiple=True, type=click.Path(path_type=Path),
+              help="A picture's file, where the kernel does not have it any more (may be repeated).")  # fmt: skip
 @json_option
 @target_options
 def rerun(
-    file: str, job: str | None, rows: int | None, any_model: bool, as_json: bool, target: Target
+    file: str,
+    job: str | None,
+    rows: int | None,
+    any_model: bool,
+    images: tuple[Path, ...],
+    as_json: bool,
+    target: Target,
 ) -> None:
     """Run FILE again on a kernel, forcing the recorded tokens, and compare their log-probabilities.
 
@@ -39,7 +47,9 @@ def rerun(
     with open_session(ref) as log:
         spec = build(log, job=job, limit=rows)
         spec["any_model"] = any_model
-        outcome, rows_off = fetching.with_kernel(target, lambda lab: _rerun(lab, log, spec), attach=True)
+        outcome, rows_off = fetching.with_kernel(
+            target, lambda lab: _rerun(lab, log, spec, images), attach=True
+        )
     result = {"job": outcome.job, "session": outcome.session, "status": outcome.status,
               "error": outcome.error or None, "tolerance": spec["tolerance"], "differing": rows_off,
               **outcome.result}  # fmt: skip
@@ -54,10 +64,18 @@ def rerun(
         print(f"ok  {count} rows, largest difference {largest} nats, {limit}")
 
 
-async def _rerun(lab: AsyncLab, log: EventLog, spec: dict[str, Any]) -> tuple[Outcome, list[dict[str, Any]]]:
+async def _rerun(
+    lab: AsyncLab, log: EventLog, spec: dict[str, Any], images: tuple[Path, ...]
+) -> tuple[Outcome, list[dict[str, Any]]]:
     """Submit it and wait; how it ended, and the rows that were off."""
     from labtui import fetching
+    from labtui.pictures import send
     from labtui.running import Run
+
+    wanted = {image["digest"] for row in spec["rows"] for image in row.get("images") or ()}
+    for path in images:
+        if (await send(lab, path)).digest not in wanted:
+            output.note(f"labtui: {path}: none of the rows is about this picture")
 
     for name in await fetching.give_directions(lab, log, spec):
         output.note(f"uploaded the recorded direction as {name}")

@@ -161,7 +161,7 @@ class Sweep(SweepActions):
         again = self.again.reading if self.again is not None else None
         busy = self.confirming.cells if self.confirming is not None else None
         pinned = tuple((pin, self.reading_of(pin.entry)) for pin in self.pins)
-        texts = (self.asked_prompt, self.picked_row)
+        texts = (self.asked_prompt, self.picked_row, self.app.views.kept)
         told = (reading, cell, again, busy, texts, pinned, self.base, self.reading_of(self.base))
         if told == self._told:
             return

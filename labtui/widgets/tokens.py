@@ -66,9 +66,9 @@ def _block(tokens: Templated, number: int) -> tuple[str, str]:
     places = frozenset(range(span.start, span.stop))
     edited, read = len(places & tokens.edited), len(places & tokens.read)
     count = len(places)
-    text = f"image{number}\u00a0{span.rows}x{span.cols}"
+    text = f"image{number} {span.rows}x{span.cols}"
     if edited:
-        text += "\u00a0edited" if edited == count else f"\u00a0{edited}\u00a0edited"
+        text += " edited" if edited == count else f" {edited} edited"
     style = "bold underline $accent" if edited else "bold $lab-second"
     return (f"⟦{text}⟧" if read else f"[{text}]"), style
 

@@ -34,7 +34,7 @@ from .fields import (
 )
 from .rows import clip, size_of
 
-VERSION = 1
+VERSION = 2
 """Version of the reducer: raised when the same events give another state, so that stored states of an older
 one are not used."""
 

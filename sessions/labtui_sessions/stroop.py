@@ -219,8 +219,8 @@ def choose(found: Sequence[Cell], keep: float) -> list[Choice]:
 
     About as many: within one standard error of the most (Breiman's rule; by Agresti and Coull's estimate, which is not
     zero at 100%), so that more is not pushed than it takes. Weakness goes by % of the reference norm, ties to the cell
-    with more flips, then to the one that spares more. Where no cell spares enough, flips and spared answers count alike, and the choice is not
-    ``feasible``.
+    with more flips, then to the one that spares more. Where no cell spares enough, flips and spared answers count
+    alike, and the choice is not ``feasible``.
     """
     chosen: list[Choice] = []
     for delta in dict.fromkeys(cell.delta for cell in found):

@@ -60,6 +60,8 @@ def _fields(kind: str) -> st.SearchStrategy[dict[str, Any]]:
         "strengths": st.lists(
             st.fixed_dictionaries({"alpha": _numbers, "abs": st.none(), "pct": st.floats(0, 90)}), max_size=2
         ),
+        "images": st.lists(_maps, max_size=3),
+        "thumbnail": st.binary(max_size=8),
         "reasons": st.dictionaries(st.text(max_size=6), _texts, max_size=3),
         "versions": st.dictionaries(st.text(max_size=6), _texts, max_size=3),
         "progress": st.one_of(st.none(), st.floats(0, 1)),
@@ -69,6 +71,7 @@ def _fields(kind: str) -> st.SearchStrategy[dict[str, Any]]:
         "status": st.sampled_from(["done", "failed", "lost"]),
     }
     numbers = {"edit", "step", "position", "bytes", "at", "seed", "prompt_tokens", "max_new_tokens"}
+    numbers |= {"width", "height"}
     maps = {"info", "plan", "audit", "result", "sampling", "meta"}
     lists = {"read", "edited", "ids", "stop_ids", "content", "directions"}
     parts: dict[str, st.SearchStrategy[Any]] = {}

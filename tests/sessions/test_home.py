@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 
+from labtui_artifacts import images
 from labtui_artifacts.errors import LabError, UsageError
+from labtui_artifacts.images import ImageStore
 from labtui_sessions.bundle import save
-from labtui_sessions.home import CACHE, candidates, describe, folder_of, listing, open_session, remove
+from labtui_sessions.home import (
+    CACHE,
+    candidates,
+    describe,
+    folder_of,
+    listing,
+    named_images,
+    open_session,
+    remove,
+    unnamed_images,
+)
 from labtui_sessions.journal import FILE, Journal
 from tests.sessions.scenario import write_session
 
@@ -85,3 +99,22 @@ def test_only_old_and_empty_sessions_may_go(root: Path) -> None:
     }  # made a minute ago
     remove(root / "empty")
     assert {one.id for one in listing(root)} == {"old", "new", "kept-by-note"}
+
+
+def test_pictures_go_once_no_session_is_about_them(root: Path) -> None:
+    store = ImageStore()
+    kept, doomed, nobody = (store.put(bytes([n]) * 99) for n in range(3))
+    for folder, digest in (("new", kept), ("old", doomed)):
+        with Journal.open(root / folder) as journal:
+            journal.append("image.added", {"digest": digest, "name": "a.png"})
+    assert named_images(root) == {kept, doomed} and not unnamed_images(root)
+    long_ago = time.time() - 2 * images.KEPT_SECONDS
+    for one in store:
+        os.utime(store.path(one.digest), (long_ago, long_ago))
+    assert [one.digest for one in unnamed_images(root)] == [nobody]
+    without = unnamed_images(root, without=[str(root / "old")])
+    assert {one.digest for one in without} == {nobody, doomed}
+    (root / "broken").mkdir()
+    (root / "broken" / FILE).write_bytes(b"PK" + bytes(60))
+    with pytest.raises(LabError):
+        unnamed_images(root)  # whose pictures those are is not known

@@ -221,13 +221,32 @@ def test_a_hostile_session_stays_under_the_bound() -> None:
         put("tag.added", tag=name)
         put("artifact.saved", name=name, kind="k" * 999, meta=big)
         put("patch.captured", job=name, row=name, site=name, position=n)
+        put(
+            "image.added",
+            digest=f"sha256:{n:064x}",
+            name="漢" * 199,
+            width=99_999,
+            height=99_999,
+            thumbnail=b"x" * 9,
+        )
         put("worker.lost", reason="r" * 9999)
         put("journal.cut", bytes=1, at=1, file="f" * 999)
         put(f"unknown{n}" * 30)
         columns = {f"{c}" * 90: 1 for c in range(200)}
         put("cell.committed", job=name, cell=name, table=name, rows=[columns])
         row = {"job": name, "row": name}
-        put("row.started", **row, arm="a" * 999, edits="e" * 9999, pieces=["漢"] * 1500, edited=[9] * 999)
+        images = [{"digest": f"sha256:{n:064x}", "start": 4, "rows": 9, "cols": 9, "grid": [1, 18, 18]}] * (
+            n % 20
+        )
+        put(
+            "row.started",
+            **row,
+            arm="a" * 999,
+            edits="e" * 9999,
+            pieces=["漢"] * 1500,
+            edited=[9] * 999,
+            images=images,
+        )
         put("row.tokens", **row, start=0, pieces=["漢字"] * 2500, logprobs=[-0.1] * 2500)
         put("knob", **row, edit=0, strength=1.0, strength_text="x" * 999)
         put("row.finished", **row, text="t" * 90_000, metrics={f"m{i}": 0.1 for i in range(99)}, words=3)
@@ -241,3 +260,21 @@ def test_a_snapshot_that_is_none_is_refused_in_one_line(data: bytes) -> None:
     with pytest.raises(BadFile, match="session snapshot") as caught:
         from_snapshot(data)
     assert "\n" not in str(caught.value)
+
+
+def test_pictures_are_known_by_their_last_event_and_rows_by_where_they_had_them() -> None:
+    one, two = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    view = {"width": 280, "height": 112, "thumbnail": b"png"}
+    where = {"digest": one, "start": 3, "rows": 4, "cols": 10, "grid": [1, 8, 20]}
+    state = play(
+        ("image.added", {"digest": one, "name": "cat.png", **view}),
+        ("image.added", {"digest": two, "name": "dog.png", **view}),
+        ("image.added", {"digest": one, "name": "kitten.png", **view}),
+        ("row.started", {**ROW, "images": [where]}),
+        ("image.added", {"name": "no digest"}),
+    )
+    assert list(state.images) == [two, one] and state.skipped == 1
+    assert (state.images[one].name, state.images[one].width, state.images[one].seq) == ("kitten.png", 280, 3)
+    assert state.rows["j1/r1"].images == [where]
+    again = from_snapshot(state.snapshot())
+    assert again.images == state.images and again.rows["j1/r1"].images == [where]

@@ -103,8 +103,8 @@ ENGINE: Any = None
 
 
 def load(source: str, **options: Any) -> Any:
-    """A "model" after two phases; ``LABTUI_ECHO`` asks for a bad one or for a slow load, and
-    ``LABTUI_ECHO_WEIGHTS`` is the hash of its weights."""
+    """A "model" after two phases, with a tower where it is called ``echo-vl``; ``LABTUI_ECHO`` asks for a bad one or for a
+    slow load, and ``LABTUI_ECHO_WEIGHTS`` is the hash of its weights."""
     wish = os.environ.get("LABTUI_ECHO", "")
     options["progress"]("weights", 0.5)
     if wish == "refuse":
@@ -121,6 +121,8 @@ def load(source: str, **options: Any) -> Any:
         "context_length": 128, "weight_hash": weights, "tokenizer_hash": "", "template_hash": "", "revision": "",
         "default_thinking": None, "memory_bytes": 1,
     }  # fmt: skip
+    if source == "echo-vl":
+        info |= {"family": "qwen2_vl", "vision_blocks": 2, "vision_width": 8, "merge": 2}
     return SimpleNamespace(info=SimpleNamespace(to_dict=lambda: info), device=SimpleNamespace(type="cpu"))
 
 

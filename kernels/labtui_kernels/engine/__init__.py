@@ -1,4 +1,4 @@
-"""The engine: rows with edits of their own, decoded together; readings taken in the same pass.
+"""The engine: rows with edits and pictures of their own, decoded together; readings taken in the same pass.
 
 A library by itself: torch, transformers and ``labtui_kernels.lang``. It knows nothing of kernels, jobs or
 sessions. Everything runs on the one thread that made the :class:`Engine`.

@@ -61,6 +61,8 @@ class Engine:
 
         All sites in one pass over the prompts. ``last`` is the last selected position; with ``none`` there is
         one line for every selected position of every row, in order (:func:`capture.selected` tells which).
+        At sites of the vision tower ``where`` selects patches of the rows' images (:func:`capture.selected_patches`),
+        and ``last`` is refused.
         """
         return reading.capture(self.forward, rows, sites, pooling, where, edits)
 
@@ -104,7 +106,9 @@ class Engine:
         return observe_parts(self.forward, looks)
 
     def reference_norms(self, rows: Sequence[Tokens], sites: Sequence[Site]) -> dict[Site, RefNorm]:
-        """Norms of the hidden state at each site over (neutral) prompts, which need ``content`` marks."""
+        """Norms of the hidden state at each site over (neutral) prompts, which need ``content`` marks; at sites of the
+        vision tower over all patches of the prompts' images.
+        """
         return reading.reference_norms(self.forward, rows, sites)
 
     def audit(self, deep: bool = False) -> Audit:

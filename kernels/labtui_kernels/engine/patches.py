@@ -60,10 +60,6 @@ class Selection:
             raise UsageError(f"{name}: where {str(where)!r} selects no patch of its images")
         return cls(masks)
 
-    def count(self, unit: int) -> int:
-        """How many patches are selected, ``unit`` of them for each merged one."""
-        return unit * sum(int(mask.sum()) for mask in self.masks)
-
 
 class PatchReader:
     """Reads sites of the tower for prompts, pass by pass."""
@@ -150,10 +146,10 @@ def moved(tower: Tower, pictures: Pictures, sites: Sequence[Site]) -> dict[Site,
         return tap
 
     inputs = pictures.inputs
-    early: Mapping[Site, Tap] = {
+    before: Mapping[Site, Tap] = {
         site: (lambda hidden, site=site: held.__setitem__(site, hidden.float().clone())) for site in sites
     }
-    features = tower.run(inputs, {site: after(site) for site in sites}, early)
+    features = tower.run(inputs, {site: after(site) for site in sites}, before)
     tower.share(inputs, features, [pictures])
     found: dict[Site, list[float]] = {}
     for site in sites:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Generator, Sequence
 from typing import Any, ClassVar
 
-from labtui_artifacts.errors import JobFailed
+from labtui_artifacts.errors import JobFailed, UsageError
 from labtui_artifacts.images import short
 
 from ..engine import Emitted, ImageInput, Row
@@ -43,7 +43,12 @@ class RerunRecipe:
         for row in self.spec.rows:
             parse_edits(row.edits, ctx.loaded.info.shape)
             for image in row.images:
-                ctx.images.require(image.digest, image.name)
+                if image.digest not in ctx.images:
+                    called = f"{image.name} ({short(image.digest)})" if image.name else short(image.digest)
+                    raise UsageError(
+                        f"rerun: row {row.key}: picture {called} is not in this kernel's store: give its file, as in "
+                        f"--image {image.name or 'photo.png'}"
+                    )
         return {"rows": len(self.spec.rows), "cells": len(self.spec.rows), "table": TABLE}
 
     def _check_model(self, ctx: JobContext) -> None:

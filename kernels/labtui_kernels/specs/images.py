@@ -169,6 +169,11 @@ def pictures_in(data: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(_pictures(data)))
 
 
+def has_pictures(data: Mapping[str, Any]) -> bool:
+    """Whether plain data of a spec names a picture, be it as a word of a prompt."""
+    return bool(pictures_in(expand(data, Path())))
+
+
 def _pictures(data: Mapping[str, Any]) -> Iterator[str]:
     for turn in _turns(data):
         yield from (one for one in turn.get("images") or () if isinstance(one, str))

@@ -373,6 +373,38 @@ def test_edits_that_leave_no_trace_change_nothing() -> None:
     assert [(e.token, e.logprob) for e in plain] == [(e.token, e.logprob) for e in zeroed]
 
 
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"])
+def test_frames_of_one_grid(family: str) -> None:
+    """Two frames are one image whose rows go on in the second frame."""
+    loaded = tiny_vision(family)
+    config = loaded.model.config
+    (image,) = pictured(loaded, [(4, 3)], 1).images
+    pixels = torch.cat([image.pixels, image.pixels.flip(0)])
+    tokens_ = [config.vision_start_token_id, *[config.image_token_id] * 24, config.vision_end_token_id]
+    frames = ImageInput(pixels, (2, *image.grid[1:]), 3)
+    row = Row("frames", (5, 6, *tokens_, 9), images=(frames,), max_new_tokens=5)
+    assert tokens(run(Engine(loaded).batch(), [row])["frames"]) == generate(loaded, row)
+    engine, at = Engine(loaded), site("vision.embed")
+    second = parse_where("image[3:6,0:4]")
+    whole = engine.capture([row], [at], pooling="none")[at]
+    assert torch.equal(engine.capture([row], [at], pooling="none", where=second)[at], whole[48:])
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_half_precision(family: str) -> None:
+    """Edits in the tower are computed in float32 there too, and one of strength 0 changes no bit."""
+    loaded = tiny_vision(family)
+    loaded.model.to(torch.bfloat16)
+    engine, at = Engine(loaded), site("vision.1.out")
+    row = pictured(loaded, [(4, 3)], 1, "plain")
+    zero = replace(row, key="zero", edits=(edit("vision.1.out", 0.0, op="replace"),))
+    plain, zeroed = (run(engine.batch(slots=1), [each])[each.key] for each in (row, zero))
+    assert [(e.token, e.logprob) for e in plain] == [(e.token, e.logprob) for e in zeroed]
+    before = engine.capture([row], [at], pooling="none")[at]
+    after = engine.capture([row], [at], pooling="none", edits=[edit("vision.1.out", 1.0)])[at]
+    assert torch.equal(after, (before + vector(32, 1)).to(torch.bfloat16).float())
+
+
 def test_refusals() -> None:
     loaded = tiny_vision("qwen3_vl")
     engine = Engine(loaded)

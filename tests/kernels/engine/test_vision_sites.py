@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -276,6 +277,10 @@ def test_refusals() -> None:
         (
             lambda: engine.capture([row], [Site("vision", 3, "out")], pooling="mean"),
             r"a block vision\.0 to vision\.2",
+        ),
+        (
+            lambda: engine.capture([replace(row, images=(row.images[0].span(2),))], at, pooling="mean"),
+            "not the pixels of its images",
         ),
         (lambda: engine.reference_norms([text], at), "none of the prompts has an image"),
         (
