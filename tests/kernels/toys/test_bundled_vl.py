@@ -14,6 +14,7 @@ from labtui_kernels.toys.vl.evaluate import INK_BAR, SCENE_BAR, WORD_BAR, Judge,
 from labtui_kernels.toys.vl.train import PLAN
 
 FOLDER = Path(labtui_artifacts.__file__).parent / "bundled" / "models" / "toy-qwen2-vl"
+SCENE_FLOOR = 0.8
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,11 @@ def test_its_processor_needs_pillow_alone_and_keeps_pictures_small(judge: Judge)
 
 
 def test_its_training_log_is_whole_and_within_an_hour() -> None:
+    """Every step is there, the plan in force at its end is the script's, and it took less than an hour."""
     lines = [json.loads(line) for line in (FOLDER / "training.log").read_text().splitlines()]
-    starts = [line for line in lines if line.get("event") == "start"]
-    wanted = json.loads(json.dumps(asdict(PLAN)))
-    assert len(starts) == 1 and starts[0]["plan"] == wanted
+    plans = [line["plan"] for line in lines if "plan" in line]
+    assert plans[-1] == json.loads(json.dumps(asdict(PLAN)))
+    assert {line.get("step") for line in lines} >= set(range(100, PLAN.steps + 1, 100))
     assert lines[-1]["event"] == "end" and lines[-1]["steps"] == PLAN.steps
     assert lines[-1]["seconds"] <= 3600
 
@@ -61,7 +63,7 @@ def test_it_answers_questions_about_words_and_scenes_it_never_saw(judge: Judge) 
     word = [hit for item, hit in zip(words, hits, strict=False) if item.kind == "word"]
     assert len(ink) == len(word) == 48
     assert sum(ink) >= 44 and sum(word) >= 42
-    assert sum(hits[len(words) :]) >= 0.8 * len(pictures)
+    assert sum(hits[len(words) :]) >= SCENE_FLOOR * len(pictures)
 
 
 def test_its_figures_are_those_of_its_weights(judge: Judge) -> None:

@@ -111,8 +111,8 @@ def test_questions_in_one_row_are_answered_as_if_each_were_asked_alone(
 
 
 def test_only_answers_are_targets_and_each_question_counts_once(tokenizer: PreTrainedTokenizerFast) -> None:
-    steps = Steps(tokenizer, Course(look=10), 0, 0, 100)
-    for step in (0, 15, 30):
+    steps = Steps(tokenizer, Course(look=10, read=20, place=30), 0, 0, 100)
+    for step in (0, 15, 25, 35):
         for group in steps[step]:
             for row in range(len(group.ids)):
                 places = (group.targets[row] >= 0).nonzero()[:, 0]
@@ -124,10 +124,11 @@ def test_only_answers_are_targets_and_each_question_counts_once(tokenizer: PreTr
 
 
 def test_a_step_can_be_drawn_again_from_anywhere(tokenizer: PreTrainedTokenizerFast) -> None:
-    course = Course(look=100)
+    course = Course(look=100, read=300, place=600)
     steps = Steps(tokenizer, course, 0, 0, 1000)
     assert {tuple(len(group.ids) for group in steps[step]) for step in (0, 99)} == {course.early}
-    assert {tuple(len(group.ids) for group in steps[step]) for step in (100, 900)} == {course.late}
+    assert {tuple(len(group.ids) for group in steps[step]) for step in (100, 299)} == {course.middle}
+    assert {tuple(len(group.ids) for group in steps[step]) for step in (300, 900)} == {course.late}
     assert len({steps[step][0].grid for step in range(30)}) == len(stimuli.CANVASES)
     again = Steps(tokenizer, course, 0, 200, 1000)
     assert torch.equal(steps[250][1].ids, again[50][1].ids)
@@ -166,7 +167,11 @@ def test_labels_are_put_in_the_towers_order() -> None:
 
 
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    plan = train.Plan(6, 1e-3, Course(look=3, early=(3, 2, 1), late=(3, 2, 1)))
+    cycles = train.Cycle(2, 4, 1e-3), train.Cycle(4, 4, 1e-3)
+    plan = train.Plan(
+        cycles, Course(look=1, read=4, place=5, early=(3, 2, 1), middle=(3, 2, 1), late=(2, 3, 1))
+    )
+    assert plan.steps == 6 and [plan.cycle_at(step) for step in (0, 1, 2, 5, 6)] == [0, 0, 1, 1, 1]
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     train.train(whole, 0, 5.0, 1, 4, plan, watch=2)
     parted.mkdir()
@@ -180,3 +185,61 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path) ->
     log = [json.loads(line) for line in (parted / "training.log").read_text().splitlines()]
     assert [line["event"] for line in log if "event" in line] == ["resume", "end"]
     assert set(log[-2]["held_out"]) >= {"ink", "word", "count"}
+    assert log[-2]["places"] > 0
+
+
+def test_a_stop_between_two_cycles_goes_on_with_the_second(tmp_path: Path) -> None:
+    cycles = train.Cycle(1, 4, 1e-3), train.Cycle(4, 4, 5e-4)
+    plan = train.Plan(
+        cycles, Course(look=1, read=4, place=5, early=(1, 1, 1), middle=(1, 1, 1), late=(1, 1, 1))
+    )
+    first = train.Training(plan, 0, tmp_path)
+    with pytest.raises(RuntimeError, match="out of time at step 1"):
+        first.run(0.0, 4, lambda **fields: None, watch=1)
+    second = train.Training(plan, 0, tmp_path)
+    second.resume()
+    assert second.schedule.total_steps == 4 and second.schedule.last_epoch == 0
+    assert second.optimiser.param_groups[0]["max_lr"] == 5e-4 and not second.optimiser.state
+    for name, weight in first.model.state_dict().items():
+        torch.testing.assert_close(second.model.state_dict()[name], weight, msg=name)
+
+
+def test_a_token_that_names_a_shape_is_told_where_it_lies(tokenizer: PreTrainedTokenizerFast) -> None:
+    shapes: list[scenes.Shape] = [
+        ("circle", "red", (14, 42, 42, 70)),
+        ("square", "blue", (56, 0, 84, 28)),
+        ("cross", "red", (90, 60, 110, 80)),
+        ("cross", "green", (4, 4, 24, 24)),
+    ]
+    scene = scenes.Scene(scenes.paint((112, 84), "white", shapes), shapes, [])
+    spots = labels.spots_of(scene)
+    assert spots == {"circle": (1.0, 2.0), "square": (2.5, 0.5)}
+    asked = [("Where is the circle, seen from the square?", "left"), ("How many crosses are there?", "two")]
+    group = Encoder(tokenizer).group([Asked(scene.image, asked, spots=spots)])
+    assert group.spots is not None
+    known = group.spots.isfinite().all(dim=-1)
+    assert [str(tokenizer.decode(i)) for i in group.ids[known]] == [" circle", " square"]
+    assert group.spots[known].tolist() == [[1.0, 2.0], [2.5, 0.5]]
+
+
+def test_late_questions_about_scenes_are_mostly_about_places() -> None:
+    rng = random.Random(0)
+    kinds = []
+    for scene in scenes.generate(60, 0):
+        asked = questions.asked_of_places(rng, scene)
+        assert set(asked) <= {*scene.questions, (questions.DESCRIBE, scenes.describe(scene.shapes))}
+        kinds += [scenes.kind_of(question) for question, _ in asked if question != questions.DESCRIBE]
+    assert kinds.count("relation") + kinds.count("place") > 0.4 * len(kinds)
+    assert {"count", "name", "color"} <= set(kinds)
+
+
+def test_the_place_head_reads_rows_and_columns() -> None:
+    heads = forward.Heads(8, 8)
+    with torch.no_grad():
+        heads.place.weight.copy_(torch.eye(8)[:2])
+        heads.place.bias.zero_()
+    states = torch.zeros(2, 2 * 3, 8)
+    states[:, :, 0] = torch.tensor([0.0, 0, 0, 1, 1, 1])
+    states[:, :, 1] = torch.tensor([0.0, 1, 2, 0, 1, 2])
+    assert float(heads.places(states.reshape(-1, 8), (4, 6)).detach()) == 0
+    assert float(heads.places(states.flip(1).reshape(-1, 8), (4, 6)).detach()) > 0.5

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerFast
 from labtui_kernels.vision import scenes, stimuli
 
 from ..tokenizer import TURN_END, TURN_START, token_id
-from .labels import Labels, grouped, of_scene, of_word
-from .questions import SYSTEM, asked_of_scene, asked_of_text, asked_of_words
+from .labels import Labels, grouped, of_scene, of_word, spots_of
+from .questions import SYSTEM, asked_of_places, asked_of_scene, asked_of_text, asked_of_words
 
 PATCH, MERGE, FRAMES = 14, 2, 2
 MEAN, SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -50,6 +50,7 @@ class Asked:
     caption: str = ""
     system: bool = False
     labels: Labels | None = None
+    spots: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Group:
     bool, who may look at whom; ``targets`` int64, -100 outside of answers; ``weights`` float32, those of one
     question adding up to 1; ``asked`` int64, the number of the question within its row, -1 elsewhere;
     ``pixels`` [rows * patches, c] or None; ``grid`` (h, w) in patches; ``labels`` [rows * patches, names] what lies
-    under each patch, or None.
+    under each patch, or None; ``spots`` [rows, length, 2] where the shape lies that a token of a question names (across,
+    down, in merged patches), NaN elsewhere.
     """
 
     ids: Tensor
@@ -72,6 +74,7 @@ class Group:
     pixels: Tensor | None
     grid: tuple[int, int]
     labels: Tensor | None = None
+    spots: Tensor | None = None
 
 
 class Encoder:
@@ -81,6 +84,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.image = token_id(tokenizer, "<|image_pad|>")
         self.pad = token_id(tokenizer, "<|endoftext|>")
+        self.named = {name: token_id(tokenizer, f"Ġ{name}") for name in scenes.SHAPES}
         self.encode = lru_cache(maxsize=100_000)(self._encode)
 
     def _encode(self, text: str) -> tuple[int, ...]:
@@ -125,11 +129,15 @@ class Encoder:
             targets[i, :n], weights[i, :n] = torch.tensor(wanted), torch.tensor(weight)
             segments[i, :n] = torch.tensor(segment)
             asked[i, :n] = torch.where(targets[i, :n] >= 0, segments[i, :n], -1)
+        spots = torch.full((*ids.shape, 2), torch.nan)
+        for i, row in enumerate(rows):
+            for name, spot in row.spots.items():
+                spots[i, (ids[i] == self.named[name]) & (segments[i] >= 0)] = torch.tensor(spot)
         shared = (segments[:, None, :] == -1) | (segments[:, None, :] == segments[:, :, None])
         allowed = (shared & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
         known = [grouped(row.labels) for row in rows if row.labels is not None]
         labels = torch.from_numpy(np.concatenate(known)) if known else None
-        return Group(ids, positions, allowed, targets, weights, asked, pixels, grid, labels)
+        return Group(ids, positions, allowed, targets, weights, asked, pixels, grid, labels, spots)
 
     def _row(
         self, row: Asked, grid: tuple[int, int]
@@ -155,14 +163,22 @@ Rows = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Course:
-    """What the rows of a step are. Up to step ``look`` they are ``early``, and after it ``late``."""
+    """What the rows of a step are: up to step ``look`` they are ``early``, up to step ``read`` ``middle``, then ``late``.
+
+    From step ``place`` on most questions about scenes are about places and relations.
+    """
 
     look: int
+    read: int
+    place: int
     early: Rows = (16, 12, 6)
-    late: Rows = (14, 7, 2)
+    middle: Rows = (14, 7, 2)
+    late: Rows = (5, 15, 2)
 
     def rows(self, step: int) -> Rows:
-        return self.early if step < self.look else self.late
+        if step < self.look:
+            return self.early
+        return self.middle if step < self.read else self.late
 
 
 class Steps(Dataset[list[Group]]):
@@ -183,7 +199,7 @@ class Steps(Dataset[list[Group]]):
         step = self.first + index
         rng = random.Random(f"vl/{self.seed}/{step}")
         words, pictures, texts = self.course.rows(step)
-        drawn = self._words(rng, words), self._scenes(rng, pictures), self._texts(rng, texts)
+        drawn = self._words(rng, words), self._scenes(rng, pictures, step), self._texts(rng, texts)
         return [self.encoder.group(rows) for rows in drawn]
 
     def _words(self, rng: random.Random, count: int) -> list[Asked]:
@@ -196,11 +212,12 @@ class Steps(Dataset[list[Group]]):
             rows.append(Asked(made.image, asked, system=rng.random() < 0.15, labels=of_word(made)))
         return rows
 
-    def _scenes(self, rng: random.Random, count: int) -> list[Asked]:
+    def _scenes(self, rng: random.Random, count: int, step: int) -> list[Asked]:
+        ask = asked_of_scene if step < self.course.place else asked_of_places
         canvas = rng.choice(scenes.CANVASES)
         drawn = [scenes.random_scene(rng, "train", [canvas]) for _ in range(count)]
         return [
-            Asked(s.image, asked_of_scene(rng, s), system=rng.random() < 0.15, labels=of_scene(s))
+            Asked(s.image, ask(rng, s), system=rng.random() < 0.15, labels=of_scene(s), spots=spots_of(s))
             for s in drawn
         ]
 

@@ -12,8 +12,10 @@ from transformers import Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 from transformers.vision_utils import get_vision_position_ids
 
-from .batches import Group
+from .batches import MERGE, Group
 from .labels import NAMES
+
+PLACED, SPOTTED = 2, 3
 
 
 def see(
@@ -58,14 +60,15 @@ def logits_of(model: Qwen2VLForConditionalGeneration, group: Group, features: Te
 
 
 class Heads(torch.nn.Module):
-    """Two linear readings of what lies under a patch (`labels`): from the last block, and from the merger.
-
-    They only teach the tower and are no part of the model.
+    """Two linear readings of what lies under a patch (`labels`), from the last block and from the merger, one of an
+    image token's row and column from the decoder's block `PLACED`, and one of where a shape lies from the token that names
+    it, after block `SPOTTED`. They only teach and are no part of the model.
     """
 
     def __init__(self, width: int, merged: int) -> None:
         super().__init__()
         self.patch, self.merged = torch.nn.Linear(width, len(NAMES)), torch.nn.Linear(merged, len(NAMES))
+        self.place, self.spot = torch.nn.Linear(merged, 2), torch.nn.Linear(merged, 2)
 
     def loss(self, states: Tensor, features: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy in nats, summed over names and averaged over patches, of both readings."""
@@ -78,29 +81,66 @@ class Heads(torch.nn.Module):
             ]
         ).sum()
 
+    def places(self, states: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Mean squared error, in merged patches, of rows and columns as read from ``states`` [images * tokens, d]."""
+        rows, cols = torch.arange(grid[0] // MERGE), torch.arange(grid[1] // MERGE)
+        wanted = torch.cartesian_prod(rows, cols).float()
+        return F.mse_loss(self.place(states), wanted.repeat(len(states) // len(wanted), 1))
+
+    def spots(self, states: Tensor, wanted: Tensor) -> Tensor:
+        """Mean squared error, in merged patches, of the places read from ``states`` [rows, length, d]; ``wanted`` [rows,
+        length, 2] is NaN where nothing is to be read.
+        """
+        known = wanted.isfinite().all(dim=-1)
+        if not known.any():
+            return torch.zeros(())
+        return F.mse_loss(self.spot(states[known]), wanted[known])
+
 
 @dataclass(frozen=True)
 class Losses:
-    """``answers``: summed cross-entropy, each question counting once; ``questions``: how many; ``looks``: `Heads`."""
+    """``answers``: summed cross-entropy, each question counting once; ``questions``: how many; ``looks``, ``places``,
+    ``spots``: those of `Heads`.
+    """
 
     answers: Tensor
     questions: float
     looks: Tensor
+    places: Tensor
+    spots: Tensor
 
 
-def losses_of(model: Qwen2VLForConditionalGeneration, heads: Heads, group: Group, asks: bool) -> Losses:
-    """The losses of a group; questions about pictures are only asked where ``asks``, those about texts always."""
+def losses_of(
+    model: Qwen2VLForConditionalGeneration, heads: Heads, group: Group, asks: bool, placed: bool
+) -> Losses:
+    """The losses of a group; questions about pictures are only asked where ``asks``, those about texts always, and
+    places are only read where ``placed``.
+    """
     none = torch.zeros(())
     features, looks = None, none
     if group.pixels is not None and group.labels is not None:
         states, features = see(model, group.pixels, group.grid)
         looks = heads.loss(states, features, group.labels)
         if not asks:
-            return Losses(none, 0.0, looks)
+            return Losses(none, 0.0, looks, none, none)
     chosen = group.targets >= 0
-    each = F.cross_entropy(logits_of(model, group, features), group.targets[chosen], reduction="none")
+    kept: list[Tensor] = []
+    hooks = [
+        model.model.language_model.layers[block].register_forward_hook(
+            lambda module, given, out: kept.append(out)
+        )
+        for block in (PLACED, SPOTTED)
+    ]
+    logits = logits_of(model, group, features)
+    for hook in hooks:
+        hook.remove()
+    places = spots = none
+    if placed and features is not None:
+        places = heads.places(kept[0][group.ids == model.config.image_token_id], group.grid)
+        spots = heads.spots(kept[1], group.spots) if group.spots is not None else none
+    each = F.cross_entropy(logits, group.targets[chosen], reduction="none")
     weights = group.weights[chosen]
-    return Losses((each * weights).sum(), float(weights.sum()), looks)
+    return Losses((each * weights).sum(), float(weights.sum()), looks, places, spots)
 
 
 @torch.no_grad()

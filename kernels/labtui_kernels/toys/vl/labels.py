@@ -62,6 +62,17 @@ def of_scene(scene: scenes.Scene) -> Labels:
     return labels
 
 
+def spots_of(scene: scenes.Scene) -> dict[str, tuple[float, float]]:
+    """Where the shapes are that have a name of their own: centres (across, down) in merged patches."""
+    names = [name for name, _, _ in scene.shapes]
+    found = {}
+    for name, _, box in scene.shapes:
+        if names.count(name) == 1:
+            x, y = scenes.centre(box)
+            found[name] = (x / (2 * PATCH), y / (2 * PATCH))
+    return found
+
+
 def grouped(labels: Labels, merge: int = 2) -> Labels:
     """[patches, names] in the tower's order: the patches of one merged patch follow each other."""
     rows, cols, names = labels.shape

@@ -77,6 +77,17 @@ def asked_of_scene(rng: random.Random, scene: scenes.Scene, kinds: int = 3) -> l
     return asked
 
 
+def asked_of_places(rng: random.Random, scene: scenes.Scene) -> list[tuple[str, str]]:
+    """(question, answer) about a scene: up to two relations and a place, and one of another kind."""
+    wanted = {"relation": 2, "place": 1}
+    asked: list[tuple[str, str]] = []
+    for kind, most in wanted.items():
+        found = [question for question in scene.questions if scenes.kind_of(question[0]) == kind]
+        asked += rng.sample(found, min(most, len(found)))
+    others = asked_of_scene(rng, scene, 5)
+    return [*asked, *[other for other in others if scenes.kind_of(other[0]) not in wanted][: 4 - len(asked)]]
+
+
 def asked_of_text(rng: random.Random) -> tuple[str, list[tuple[str, str]]]:
     """(a caption, questions about it): the same language without a picture."""
     names = list(COLORS)

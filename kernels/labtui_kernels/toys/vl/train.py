@@ -9,6 +9,7 @@ its batch from a seed of its own.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import time
@@ -35,20 +36,44 @@ MIN_PIXELS, MAX_PIXELS = 56 * 56, 64 * 28 * 28
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """One training: ``steps`` with a one-cycle schedule that peaks at ``rate``, over a course of pictures."""
+class Cycle:
+    """The first ``steps`` of a one-cycle schedule of ``length`` that peaks at ``rate``, with an optimiser of its own."""
 
     steps: int
+    length: int
     rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One training over a course of pictures, in ``cycles``; the head for places is taught from step ``course.read``
+    on, the one for spots from step ``course.place`` on.
+    """
+
+    cycles: tuple[Cycle, ...]
     course: Course
     looks: float = 0.1
-    """Weight of the loss of `Heads` beside that of the answers."""
+    places: float = 0.3
+    """Weights of the losses of `Heads` beside that of the answers."""
+
+    @property
+    def steps(self) -> int:
+        return sum(cycle.steps for cycle in self.cycles)
+
+    def cycle_at(self, step: int) -> int:
+        """The number of the cycle that ``step`` (from 0) belongs to; the last one's after the end."""
+        ends = itertools.accumulate(cycle.steps for cycle in self.cycles)
+        return next((number for number, end in enumerate(ends) if step < end), len(self.cycles) - 1)
 
 
-PLAN = Plan(4500, 1.5e-3, Course(look=1300))
+PLAN = Plan(
+    (Cycle(3000, 4500, 1.5e-3), Cycle(1500, 2400, 1e-3), Cycle(2400, 2400, 1e-3)),
+    Course(look=1300, read=3000, place=4500),
+)
 """First the tower learns, patch by patch, which letters, inks and shapes lie under it, while the decoder answers
-questions about captions; then questions about pictures are asked. Without the first part reading stays at chance as soon
-as words move: answers of one word tell the tower too little."""
+questions about captions; then questions about pictures are asked, first mostly about words, which are read by step 2,500,
+in the second cycle mostly about scenes, and in the third mostly about places and relations in them. Without the first
+part reading stays at chance as soon as words move: answers of one word tell the tower too little."""
 
 
 def configure(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLConfig:
@@ -141,16 +166,25 @@ class Training:
         tower: Any = self.model.model.visual
         self.heads = Heads(tower.config.embed_dim, tower.config.hidden_size)
         self.weights = [*self.model.parameters(), *self.heads.parameters()]
+        self.begin()
+
+    def begin(self) -> None:
+        """A new optimiser and schedule, those of the cycle that the next step belongs to."""
+        cycle = self.plan.cycles[self.plan.cycle_at(self.step)]
         decayed = [p for p in self.weights if p.ndim > 1]
         others = [p for p in self.weights if p.ndim == 1]
         self.optimiser = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
-            lr=plan.rate,
+            lr=cycle.rate,
             betas=(0.9, 0.98),
             fused=True,
         )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, max_lr=plan.rate, total_steps=plan.steps, pct_start=0.05, final_div_factor=100.0
+            self.optimiser,
+            max_lr=cycle.rate,
+            total_steps=cycle.length,
+            pct_start=0.05,
+            final_div_factor=100.0,
         )
 
     @property
@@ -176,9 +210,11 @@ class Training:
         state = torch.load(self.checkpoint, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
         self.step, self.seconds = state["step"], state["seconds"]
+        self.begin()
+        if self.plan.cycle_at(self.step) == self.plan.cycle_at(self.step - 1):
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.schedule.load_state_dict(state["schedule"])
 
     def run(self, minutes: float, every: int, note: Callable[..., None], watch: int = 72) -> None:
         """All steps that are left; kept, and judged on ``watch`` held-out pictures of a kind, ``every`` so many.
@@ -190,13 +226,18 @@ class Training:
         before, started, losses = self.seconds, time.monotonic(), []
         for groups in DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4):
             self.optimiser.zero_grad(set_to_none=True)
-            asks = self.step >= self.plan.course.look
-            parts = [losses_of(self.model, self.heads, group, asks) for group in groups]
+            if self.plan.cycle_at(self.step) != self.plan.cycle_at(self.step - 1):
+                self.begin()
+            asks, placed = self.step >= self.plan.course.look, self.step >= self.plan.course.read
+            parts = [losses_of(self.model, self.heads, group, asks, placed) for group in groups]
             answers = torch.stack([part.answers for part in parts]).sum() / sum(
                 part.questions for part in parts
             )
             looks = torch.stack([part.looks for part in parts]).sum()
-            (answers + self.plan.looks * looks).backward()
+            places = torch.stack([part.places for part in parts]).sum()
+            if self.step >= self.plan.course.place:
+                places = places + torch.stack([part.spots for part in parts]).sum()
+            (answers + self.plan.looks * looks + self.plan.places * places).backward()
             torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
             self.optimiser.step()
             self.schedule.step()
@@ -210,6 +251,7 @@ class Training:
                     name: round(sum(values) / len(values), 4)
                     for name, values in zip(names, zip(*losses, strict=True), strict=True)
                 }
+                each["places"] = round(float(places.detach()), 4)
                 judged = {}
                 if self.step % every == 0 or self.step == self.plan.steps:
                     judged = {"held_out": judge(self.model, encoder, watched)}
