@@ -219,8 +219,8 @@ def choose(found: Sequence[Cell], keep: float) -> list[Choice]:
 
     About as many: within one standard error of the most (Breiman's rule; by Agresti and Coull's estimate, which is not
     zero at 100%), so that more is not pushed than it takes. Weakness goes by % of the reference norm, ties to the cell
-    with more flips. Where no cell spares enough, flips and spared answers count alike, and the choice is not
-    ``feasible``.
+    with more flips, then to the one that spares more. Where no cell spares enough, flips and spared answers count
+    alike, and the choice is not ``feasible``.
     """
     chosen: list[Choice] = []
     for delta in dict.fromkeys(cell.delta for cell in found):
@@ -230,7 +230,8 @@ def choose(found: Sequence[Cell], keep: float) -> list[Choice]:
             most = max(fit, key=lambda cell: cell.flips or 0.0)
             enough = (most.flips or 0.0) - _error(most)
             near = [cell for cell in fit if (cell.flips or 0.0) >= enough]
-            chosen.append(Choice(min(near, key=lambda cell: (_size(cell), -(cell.flips or 0.0))), True))
+            best = min(near, key=lambda cell: (_size(cell), -(cell.flips or 0.0), -(cell.spared or 0.0)))
+            chosen.append(Choice(best, True))
         elif mine:
             best = max(mine, key=lambda cell: ((cell.flips or 0.0) + (cell.spared or 0.0), -_size(cell)))
             chosen.append(Choice(best, False))

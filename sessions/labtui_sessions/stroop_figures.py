@@ -92,7 +92,7 @@ def judged(study: Study) -> Figure:
         axes.set_ylim(0, 1.03)
         axes.set_title(_text(f"{NAMES[one.cell.delta]} at {one.cell.site}, {one.cell.text}"), fontsize=8)
         if number == 0:
-            axes.legend(fontsize=6)
+            axes.legend(fontsize=6, loc="upper center")
     return figure
 
 
