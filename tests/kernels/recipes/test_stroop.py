@@ -252,7 +252,7 @@ def test_answers_are_those_of_transformers_with_hooks(seen: Any) -> None:
     by_place = {place: centroids(lab.loaded.model, sets, place) for place in (BLOCK, MERGED)}
     rows = rows_in(ctx, "s")
     texts: dict[str, set[tuple[int, ...]]] = {}
-    checked = 0
+    checked = exact = 0
     for row in rows:
         shown = next(s for s in sets.choose if s.picture.digest == row["picture"])
         if row["control"] not in ("", "zero") or shown is not sets.choose[checked % 3]:
@@ -269,11 +269,15 @@ def test_answers_are_those_of_transformers_with_hooks(seen: Any) -> None:
         question = INK_QUESTION if row["question"] == "ink" else WORD_QUESTION
         with steered(lab.loaded.model, place, vector):
             expected = answered(lab, shown.stimulus.image, question, 3)
-        ids = ctx.row(f"r{row['row']}")["ids"]
-        assert ids == expected, row
+        ran = ctx.row(f"r{row['row']}")
+        ids, gaps = ran["ids"], ran["gaps"]
+        # A random model's two best tokens can lie within rounding of each other; from there on anything goes.
+        first = next((n for n, (a, b) in enumerate(zip(ids, expected, strict=False)) if a != b), None)
+        assert (ids == expected) if first is None else gaps[first] < 1e-4, (ids, expected, gaps, row)
+        exact += ids == expected
         texts.setdefault(row["picture"] + row["question"], set()).add(tuple(ids))
         checked += 1
-    assert checked >= 10
+    assert checked >= 10 and exact >= checked - 2
     assert any(len(found) > 1 for found in texts.values()), "edits change answers, so the test could fail"
 
 
