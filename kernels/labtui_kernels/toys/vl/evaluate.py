@@ -154,8 +154,8 @@ def interference(judge: Judge, items: Sequence[Item], hits: Sequence[bool], kind
     return {
         "accuracy": round(float(one[0] - other[0]), 4),
         "interval": [round(float(low[0]), 4), round(float(high[0]), 4)],
-        "nats": round(gap, 4),
-        "nats_interval": [round(gap - half, 4), round(gap + half, 4)],
+        "nats": round(gap, 8),
+        "nats_interval": [round(gap - half, 8), round(gap + half, 8)],
         "pictures_each": int(count[0]),
     }
 
@@ -216,7 +216,7 @@ def main(arguments: list[str] | None = None) -> None:
     for kind, gap in figures["interference"].items():
         low, high = gap["interval"]
         print(
-            f"interference, {kind}: {gap['accuracy']:+.1%} [{low:+.1%}, {high:+.1%}], {gap['nats']:+.3f} nats"
+            f"interference, {kind}: {gap['accuracy']:+.1%} [{low:+.1%}, {high:+.1%}], {gap['nats']:+.2g} nats"
         )
 
 
