@@ -124,7 +124,7 @@ def losses_of(
         if not asks:
             return Losses(none, 0.0, looks, none, none)
     chosen = group.targets >= 0
-    kept: list[Tensor] = []
+    kept: list[Any] = []
     hooks = [
         model.model.language_model.layers[block].register_forward_hook(
             lambda module, given, out: kept.append(out)
