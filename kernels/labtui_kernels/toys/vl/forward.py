@@ -124,13 +124,13 @@ def losses_of(
         if not asks:
             return Losses(none, 0.0, looks, none, none)
     chosen = group.targets >= 0
-    kept: list[Tensor] = []
-
-    def keep(module: torch.nn.Module, given: tuple[Any, ...], out: Tensor) -> None:
-        kept.append(out)
-
-    layers = model.model.language_model.layers
-    hooks = [layers[block].register_forward_hook(keep) for block in (PLACED, SPOTTED)]
+    kept: list[Any] = []
+    hooks = [
+        model.model.language_model.layers[block].register_forward_hook(
+            lambda module, given, out: kept.append(out)
+        )
+        for block in (PLACED, SPOTTED)
+    ]
     logits = logits_of(model, group, features)
     for hook in hooks:
         hook.remove()
