@@ -112,8 +112,8 @@ def capture_parts(
         raise UsageError("capture: no prompts or no sites; give at least one of each")
     where = where or Where("all")
     seen = in_tower(sites)
-    check_pooling(pooling, seen)
     merge = tower_of(forward, seen).merge if seen else forward.shape.merge
+    check_pooling(pooling, seen)
     read = [site for site in sites if site not in seen]
     places = [selected(row, where, merge) for row in rows] if read else []
     sequences = [[*row.ids, *getattr(row, "answer", ())] for row in rows]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from labtui_artifacts.errors import UsageError
-from labtui_artifacts.store import Store
 from labtui_kernels import specs
-from labtui_kernels.engine import Engine
 from labtui_kernels.models.load import load
 from labtui_kernels.recipes.rounds import Rounds
 from labtui_sessions.phases import page, phases_of
@@ -202,10 +199,7 @@ def test_its_cells_are_those_of_the_sweep_over_its_grid() -> None:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    lab = Lab.__new__(Lab)
-    lab.loaded = load("toy-qwen3", dtype="float32", device="cpu")
-    lab.engine, lab.shape = Engine(lab.loaded), lab.loaded.info.shape
-    lab.store = Store(Path(tmp_path_factory.mktemp("store")))
+    lab = Lab(tmp_path_factory.mktemp("store"), loaded=load("toy-qwen3", dtype="float32", device="cpu"))
     lab.run({"kind": "direction", "name": "terse", "style": "terse", "sites": "llm.1,2"})
     return lab
 
