@@ -30,7 +30,7 @@ test: $(VENV)/.test
 	+$(MAKE) --jobs=2 lint suite
 
 suite: $(VENV)/.test
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak and not real and not gpu"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak and not real and not torchvision"
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks

@@ -7,6 +7,7 @@ the same. Videos are not read: their processors need torchvision; frames can be 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import math
 from dataclasses import dataclass, field
@@ -175,13 +176,16 @@ def _processor(settings: ProcessorSettings) -> Any:
 
 def _through_utils(settings: ProcessorSettings, image: Image.Image) -> Image.Image:
     """The picture resized by ``qwen_vl_utils`` where that is here; the processor then leaves its size alone."""
-    fetch = _fetch_image()
-    if fetch is None or settings.resample != BICUBIC or settings.merge != 2:
+    utils = _utils()
+    if utils is None or settings.resample != BICUBIC or settings.merge != 2:
         return image
-    bounds = {"min_pixels": settings.min_pixels, "max_pixels": settings.max_pixels}
-    resized = fetch({"image": image, **bounds}, image_patch_size=settings.patch)
-    # It keeps no side from vanishing in very long pictures under a small bound; the processor does.
-    return resized if resized.size == _resized(settings, image.size) else image
+    (width, height), bounds = image.size, (settings.min_pixels, settings.max_pixels)
+    rows, cols = utils.smart_resize(height, width, settings.factor, *bounds)
+    if (cols, rows) != _resized(settings, image.size):
+        # It keeps no side from vanishing in very long pictures under a small bound; the processor does.
+        return image
+    asked = {"image": image, "min_pixels": bounds[0], "max_pixels": bounds[1]}
+    return utils.fetch_image(asked, image_patch_size=settings.patch)
 
 
 def _resized(settings: ProcessorSettings, size: tuple[int, int]) -> tuple[int, int]:
@@ -192,12 +196,11 @@ def _resized(settings: ProcessorSettings, size: tuple[int, int]) -> tuple[int, i
 
 
 @cache
-def _fetch_image() -> Any:
-    """``qwen_vl_utils.fetch_image``, or None: it imports torchvision, which only GPU hosts have."""
+def _utils() -> Any:
+    """The module of ``qwen_vl_utils`` with ``fetch_image``, or None: it imports torchvision, which only GPU hosts have."""
     if importlib.util.find_spec("qwen_vl_utils") is None or importlib.util.find_spec("torchvision") is None:
         return None
     try:
-        from qwen_vl_utils import fetch_image
+        return importlib.import_module("qwen_vl_utils.vision_process")
     except (ImportError, RuntimeError, OSError):
         return None
-    return fetch_image

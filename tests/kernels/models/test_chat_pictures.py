@@ -201,7 +201,7 @@ def test_a_picture_too_large_for_the_context_says_so() -> None:
         require_room(found, info)
 
 
-@pytest.mark.gpu  # the full processors import torchvision, which cannot stand beside torch's CPU build
+@pytest.mark.torchvision
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("kind", ["Qwen2VLProcessor", "Qwen3VLProcessor"])
 def test_the_full_processors_give_the_same(template: str, kind: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -244,14 +245,14 @@ def line_of(call: Callable[[], Any], kind: type[LabError] = BadFile) -> str:
 
 def through_pillow_alone(monkeypatch: pytest.MonkeyPatch, settings: Any, picture: Picture) -> Pixels:
     with monkeypatch.context() as patched:
-        patched.setattr("labtui_kernels.models.pixels._fetch_image", lambda: None)
+        patched.setattr("labtui_kernels.models.pixels._utils", lambda: None)
         return prepare(settings, picture)
 
 
 SIZES = [(640, 480), (333, 517), (15, 40), (3000, 15), (56, 56), (2000, 1500)]
 
 
-@pytest.mark.gpu  # GPU hosts have torchvision, which the utilities import; it cannot stand beside torch's CPU build
+@pytest.mark.torchvision
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen3_vl"])
 @pytest.mark.parametrize("size", SIZES)
 def test_qwens_own_utilities_give_the_same(
@@ -259,18 +260,18 @@ def test_qwens_own_utilities_give_the_same(
 ) -> None:
     if FACTOR[name] == 32 and min(size) <= 16:
         size = (size[0] + 4, size[1] + 4)
-    from qwen_vl_utils import fetch_image
+    from qwen_vl_utils import vision_process
 
     from labtui_kernels.models import pixels
 
-    assert pixels._fetch_image() is fetch_image
+    assert pixels._utils() is vision_process
     settings = settings_of(tiny_vision(name))
     picture = picture_of(noise(*size))
     ours, alone = prepare(settings, picture), through_pillow_alone(monkeypatch, settings, picture)
     assert torch.equal(ours.values, alone.values) and ours.grid == alone.grid
 
 
-@pytest.mark.gpu
+@pytest.mark.torchvision
 @pytest.mark.parametrize("size", SIZES)
 def test_the_full_image_processor_gives_the_same(size: tuple[int, int]) -> None:
     """The one with torchvision, on a picture of the right size: resizing is where the two libraries' filters part."""
@@ -284,17 +285,28 @@ def test_the_full_image_processor_gives_the_same(size: tuple[int, int]) -> None:
     assert (ours.values - full["pixel_values"].cpu()).abs().max() < 1e-5
 
 
-def test_the_utilities_sizes_are_taken_only_where_they_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_utilities_are_asked_only_where_their_size_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the utilities are not, what they would hand over is; a size of their own is not followed."""
     settings = settings_of(tiny_vision("qwen2_vl"))
     picture = picture_of(noise(333, 517))
     alone = through_pillow_alone(monkeypatch, settings, picture)
     width, height = alone.resized
-    for size in ((width, height), (width + 28, height)):
-        given = picture.image.resize(size, Image.Resampling.BICUBIC)
-        fetch = partial(lambda image, *_, **__: image, given)
-        monkeypatch.setattr("labtui_kernels.models.pixels._fetch_image", partial(lambda found: found, fetch))
+    given = picture.image.resize((width, height), Image.Resampling.BICUBIC)
+    asked: list[int] = []
+
+    def fetch_image(wanted: dict[str, Any], image_patch_size: int) -> Image.Image:
+        assert wanted["image"].size == (333, 517)
+        asked.append(image_patch_size)
+        return given
+
+    for extra, calls in ((0, [14]), (28, [])):
+        utils = SimpleNamespace(
+            smart_resize=lambda *_, extra=extra: (height, width + extra), fetch_image=fetch_image
+        )
+        monkeypatch.setattr("labtui_kernels.models.pixels._utils", partial(lambda found: found, utils))
+        asked.clear()
         assert torch.equal(prepare(settings, picture).values, alone.values)
+        assert asked == calls
 
 
 def test_neither_torch_nor_transformers_is_needed_to_open_a_picture() -> None:
