@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labtui import themes
-from labtui.projection import Kernel
 from labtui.pump import Rates
-from labtui.widgets.dialog import Choice, Field, Form, Menu, Values
+from labtui.widgets.dialog import Field, Form, Menu, Values
 from labtui.widgets.help import HelpScreen, Jump
+from labtui.widgets.lists import Choice
+from labtui.wording import short_path, spec_text
 from labtui_artifacts.errors import LabError
-from labtui_kernels import specs
 
 if TYPE_CHECKING:
     from labtui.app import LabApp
@@ -218,19 +218,3 @@ class AppActions:
         if self.kernel is None:
             self.action_show_screen("home")
         self.pump.now()
-
-
-def short_path(path: Path) -> str:
-    """A path as it is typed in this folder, so that the line that names it fits."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def spec_text(data: dict[str, Any]) -> str:
-    """A spec as TOML, checked first."""
-    return specs.to_toml(specs.load(data))
-
-
-def spec_command(data: dict[str, Any], kernel: Kernel | None) -> str:
-    """The command line that runs a spec on this kernel."""
-    return specs.to_command(specs.load(data), kernel.name if kernel is not None else "")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labtui.app_actions import short_path
+from labtui.wording import short_path
 from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
-Status = Literal["ok", "warn", "fail"]
+from labtui.doctor.check import Check, Status
 
-
-@dataclass(frozen=True)
-class Check:
-    """One finding. ``fail`` is for what the core cannot do without; ``todo`` is empty when all is well."""
-
-    area: str
-    name: str
-    status: Status
-    what: str
-    todo: str = ""
-    data: dict[str, Any] = field(default_factory=dict)
+__all__ = ["Check", "Status", "run"]
 
 
 def run(*, deep: bool = False) -> Iterator[Check]:

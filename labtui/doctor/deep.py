@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from labtui.doctor import Check
+from labtui.doctor.check import Check
 
 TRIAL_SECONDS = 600.0
 

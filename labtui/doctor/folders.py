@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from labtui.doctor import Check, Status
+from labtui.doctor.check import Check, Status
 from labtui.output import size
 from labtui_artifacts import mounts, paths
 from labtui_artifacts.errors import LabError

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
-from labtui.doctor import Check
+from labtui.doctor.check import Check
 from labtui.output import size
 
 CORE = (

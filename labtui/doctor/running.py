@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from labtui.doctor import Check
+from labtui.doctor.check import Check
 from labtui.output import duration
 from labtui_artifacts.errors import LabError
 

@@ -13,7 +13,7 @@ import time
 import tty
 from collections.abc import Iterator, Mapping
 
-from labtui.doctor import Check
+from labtui.doctor.check import Check
 
 ANSWER_SECONDS = 1.0
 _KITTY = "\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\"

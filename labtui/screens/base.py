@@ -14,7 +14,6 @@ from textual.screen import Screen
 from textual.widgets import Input, TextArea, Tree
 
 from labtui.actions import Action, by_scope, live_only
-from labtui.app_actions import spec_command
 from labtui.projection import Kernel, Link, Source, last_job, one_line, rate
 from labtui.widgets.bars import Badge, Banner, KeyBar, StatusLine, TopBar
 from labtui.widgets.growing import GrowingText
@@ -23,6 +22,7 @@ from labtui.widgets.lists import Choices, Grid, Search
 from labtui.widgets.panel import Panel
 from labtui.widgets.reader import Reader
 from labtui.widgets.transport import Transport
+from labtui.wording import spec_command
 from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:

@@ -21,13 +21,13 @@ from labtui.projection import Source, one_line
 from labtui.replaying import Player
 from labtui.screens.base import BaseScreen
 from labtui.screens.claim_form import claim_form, claim_of
-from labtui.screens.home import when
 from labtui.widgets.bars import fit
 from labtui.widgets.dialog import Confirm, Values
 from labtui.widgets.interval import THRESHOLD, Axis, draw
 from labtui.widgets.lists import Grid, right
 from labtui.widgets.panel import Panel
 from labtui.widgets.reader import Reader
+from labtui.wording import when
 from labtui_artifacts.errors import UsageError
 from labtui_sessions.claims import Checked, Claim, Evidence, Found
 from labtui_sessions.ledger import Board

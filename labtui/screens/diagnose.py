@@ -30,11 +30,11 @@ from labtui.diagnoses import (
 )
 from labtui.projection import Source
 from labtui.screens.diagnose_actions import DiagnoseActions
-from labtui.screens.home import ago
 from labtui.widgets.chart import Chart
 from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.lists import Grid, right
 from labtui.widgets.panel import Panel
+from labtui.wording import ago
 from labtui_sessions.diagnosis import Cosines, Layer, Plane, anatomies, cosine_maps, planes
 from labtui_sessions.fields import JobView
 from labtui_sessions.state import SessionState

@@ -8,7 +8,6 @@ from typing import Any
 
 from textual.containers import Container
 
-from labtui.app_actions import short_path
 from labtui.cells import as_table
 from labtui.diagnoses import CURVES, TABLES, Parts, jobs_of, planned, spec_for, tabbed, table_of
 from labtui.exporting import diagnosis_of, export_problem, export_to
@@ -16,6 +15,7 @@ from labtui.projection import shape_of
 from labtui.screens.base import BaseScreen
 from labtui.widgets.dialog import Field, Form, Values
 from labtui.widgets.lists import Grid
+from labtui.wording import short_path
 from labtui_artifacts.errors import LabError, UsageError
 from labtui_kernels import specs
 from labtui_kernels.specs.diagnose import EVERY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 from rich.text import Text
 from textual import on
@@ -19,6 +18,7 @@ from labtui.screens.base import GLYPHS, BaseScreen
 from labtui.widgets.dialog import Confirm, Field, Form, Values
 from labtui.widgets.lists import Grid, right
 from labtui.widgets.panel import Panel
+from labtui.wording import ago, when
 
 TOY = Start("toy", "toy-qwen3", dtype="float32", device="cpu")
 """The bundled model, started by one key."""
@@ -321,21 +321,6 @@ def _welcome(height: int) -> Content:
         ),
     ]
     return Content("\n").join(lines if height < 34 else [Content(""), *lines, Content("")])
-
-
-def ago(seconds: float | None) -> str:
-    """A duration in its largest unit."""
-    if seconds is None:
-        return ""
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def when(moment: float) -> str:
-    """A time as the list shows it, in the local zone."""
-    return time.strftime("%d %b %H:%M", time.localtime(moment)) if moment else ""
 
 
 def _count(value: int | None) -> str:

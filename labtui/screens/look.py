@@ -34,12 +34,12 @@ from labtui.looking import (
     tabbed_patches,
 )
 from labtui.projection import Source, arms, one_line, shape_of
-from labtui.screens.home import ago
 from labtui.screens.look_actions import LookActions
 from labtui.widgets.chart import Chart
 from labtui.widgets.panel import Panel
 from labtui.widgets.picture import Overlay, Picture, Scene
 from labtui.widgets.reader import Reader
+from labtui.wording import ago
 from labtui_artifacts.errors import LabError, UsageError
 from labtui_kernels.lang.edits import parse_edits
 from labtui_sessions import looks

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from textual.containers import Container
 from textual.widgets import Input
 
-from labtui.app_actions import short_path
 from labtui.cells import as_table
 from labtui.diagnoses import Parts
 from labtui.exporting import KINDS, Drawn, export_problem, export_to
@@ -29,6 +28,7 @@ from labtui.projection import Kernel, shape_of
 from labtui.screens.base import BaseScreen
 from labtui.widgets.dialog import Field, Form, Values
 from labtui.widgets.picture import Picture
+from labtui.wording import short_path
 from labtui_artifacts.errors import LabError, UsageError
 from labtui_artifacts.images import is_digest
 from labtui_kernels import specs

@@ -15,10 +15,10 @@ from labtui.actions import bindings
 from labtui.projection import Kernel, SessionCard, Source
 from labtui.replaying import END, Player, open_player
 from labtui.screens.base import BaseScreen
-from labtui.screens.home import when
-from labtui.widgets.dialog import Choice, Field, Form, Values
-from labtui.widgets.lists import Choices, Grid, right
+from labtui.widgets.dialog import Field, Form, Values
+from labtui.widgets.lists import Choice, Choices, Grid, right
 from labtui.widgets.panel import Panel
+from labtui.wording import when
 from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from labtui.actions import bindings
 from labtui.diagnoses import spec_for
 from labtui.projection import Kernel, Source
 from labtui.screens.base import BaseScreen
-from labtui.screens.home import when
 from labtui.widgets.dialog import Confirm, Field, Form, Values
 from labtui.widgets.lists import Grid, right
 from labtui.widgets.numbers import by_site, numbers
 from labtui.widgets.panel import Panel
 from labtui.widgets.reader import Reader
+from labtui.wording import when
 from labtui_artifacts.errors import LabError, UsageError
 from labtui_kernels.lang.algebra import parse_algebra
 from labtui_kernels.specs.diagnose import EVERY

@@ -21,9 +21,8 @@ from labtui.screens.draft import Draft
 from labtui.screens.steer_actions import SteerActions
 from labtui.widgets.arms import Arm
 from labtui.widgets.chart import Chart, Plot, Series
-from labtui.widgets.dialog import Choice
 from labtui.widgets.knob import Knob, Reading, Scale
-from labtui.widgets.lists import Choices
+from labtui.widgets.lists import Choice, Choices
 from labtui.widgets.numbers import numbers
 from labtui.widgets.options import OptionsForm
 from labtui.widgets.panel import Panel

@@ -11,8 +11,9 @@ from labtui.projection import Kernel, arms, last_job
 from labtui.screens.base import BaseScreen
 from labtui.screens.draft import WHERES, Draft, site_text
 from labtui.widgets.arms import MARKS, Arm
-from labtui.widgets.dialog import Choice, Field, Form, Menu, Values
+from labtui.widgets.dialog import Field, Form, Menu, Values
 from labtui.widgets.knob import UNITS, Scale, unit_name
+from labtui.widgets.lists import Choice
 from labtui.widgets.sitetree import SiteTree
 from labtui.widgets.thumbnail import Shown
 from labtui.widgets.tokens import Templated, Tokens, generated_tokens, indices, spans

@@ -32,7 +32,6 @@ from labtui.cells import (
 )
 from labtui.curves import curve_of, missing_from
 from labtui.projection import Source
-from labtui.screens.home import ago
 from labtui.screens.sweep_actions import SweepActions
 from labtui.screens.sweep_history import Pin
 from labtui.texts import Answer, answer_of, answers_of, asked_at, pictures_of, prompts_of
@@ -45,6 +44,7 @@ from labtui.widgets.prompt import Prompt
 from labtui.widgets.rowtable import RowTable
 from labtui.widgets.sweepform import SweepForm
 from labtui.widgets.sweeplist import SweepList
+from labtui.wording import ago
 
 if TYPE_CHECKING:
     from labtui_sessions.phases import Phase

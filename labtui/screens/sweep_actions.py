@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from textual.containers import Horizontal
 
-from labtui.app_actions import short_path
 from labtui.calibrating import FORMED, calibration
 from labtui.cells import Board, Place, as_table, key_of
 from labtui.confirming import LEAST_FRESH, confirmation, one_cell
@@ -18,6 +17,7 @@ from labtui.texts import asked_at, prompts_of
 from labtui.widgets.dialog import Field, Form, Values
 from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.rowtable import RowTable
+from labtui.wording import short_path
 from labtui_artifacts.errors import LabError
 
 if TYPE_CHECKING:

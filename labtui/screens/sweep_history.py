@@ -14,13 +14,13 @@ from labtui.cells import Key, Reading, SweepTable, group_of, key_of
 from labtui.curves import MOST_OVER, Over
 from labtui.projection import SessionCard, Source
 from labtui.replaying import END, open_player
-from labtui.screens.home import when
 from labtui.screens.sweep_plan import SweepPlan
 from labtui.sweeps import SUFFIX, Entry, confirmations, entries
-from labtui.widgets.dialog import Choice, Field, Form, Menu, Values
-from labtui.widgets.lists import right
+from labtui.widgets.dialog import Field, Form, Menu, Values
+from labtui.widgets.lists import Choice, right
 from labtui.widgets.panel import Panel
 from labtui.widgets.sweeplist import SweepList
+from labtui.wording import when
 from labtui_sessions.tables import Condition
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from labtui.calibrating import FORMED, sweep_spec
 from labtui.pictures import sent
 from labtui.projection import Kernel, Source, need, shape_of
 from labtui.screens.base import BaseScreen
-from labtui.screens.home import ago
 from labtui.widgets.dialog import Confirm
 from labtui.widgets.panel import Panel
 from labtui.widgets.sweepform import SweepForm
+from labtui.wording import ago
 from labtui_artifacts.errors import LabError, Unreachable
 from labtui_kernels import specs
 from labtui_kernels.specs.plan import count

@@ -13,6 +13,7 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Button, Input, Label, Select, Static
 
 from labtui.actions import bindings
+from labtui.widgets.lists import Choice, Choices
 
 Values = dict[str, str]
 
@@ -169,15 +170,6 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(False)
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One line of a menu."""
-
-    id: str
-    title: str
-    detail: str = ""
-
-
 class Menu(ModalScreen[str | None]):
     """A short list to pick one from; dismisses with its id, or None."""
 
@@ -188,8 +180,6 @@ class Menu(ModalScreen[str | None]):
         self._title, self._choices = title, choices
 
     def compose(self) -> ComposeResult:
-        from labtui.widgets.lists import Choices
-
         with Vertical(classes="dialog") as box:
             box.border_title = self._title
             yield Choices(self._choices, id="choices")
@@ -198,8 +188,6 @@ class Menu(ModalScreen[str | None]):
         self.dismiss(getattr(message, "id", None))
 
     def action_accept(self) -> None:
-        from labtui.widgets.lists import Choices
-
         self.query_one(Choices).action_select()
 
     def action_close(self) -> None:

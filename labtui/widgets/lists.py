@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.cells import cell_len
@@ -13,7 +14,15 @@ from textual.widgets import DataTable, OptionList
 from textual.widgets.option_list import Option
 
 from labtui.actions import bindings
-from labtui.widgets.dialog import Choice
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One line of a menu."""
+
+    id: str
+    title: str
+    detail: str = ""
 
 
 class Search(Message):

@@ -24,8 +24,7 @@ from labtui_kernels.models.families.vision import VisionFamily
 from labtui_kernels.models.jsonfile import read_json
 from labtui_kernels.models.processor import ProcessorSettings, read_settings
 from labtui_kernels.models.source import Source
-
-SHARD_NAME = re.compile(r"[\w.-]+\.safetensors")
+from labtui_kernels.models.weights import weight_files, weight_map
 
 GGUF_FAMILIES = {
     "qwen2": "qwen2",
@@ -90,30 +89,6 @@ class Checkpoint:
 def inspect(source: Source) -> Checkpoint:
     """Check everything that headers tell. UsageError or BadFile with one line; see the module's text."""
     return _inspect_gguf(source) if source.kind == "gguf" else _inspect_folder(source)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that the folder's weights lie in, whether or not they are there."""
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.exists():
-        return [single]
-    if not index.exists():
-        pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
-        what = f"only pickled weights ({pickled[0].name}), which are not read" if pickled else "no weights"
-        raise BadFile(f"{folder}: {what}; expected model.safetensors or model.safetensors.index.json")
-    return [folder / shard for shard in sorted(set(_weight_map(index).values()))]
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    found = read_json(index).get("weight_map")
-    if not isinstance(found, dict) or not found:
-        raise BadFile(f"{index}: expected a weight_map from tensor names to files")
-    for shard in found.values():
-        if not isinstance(shard, str) or not SHARD_NAME.fullmatch(shard):
-            raise BadFile(
-                f"{index}: names {str(shard)[:80]!r}; expected files such as model-00001-of-00002.safetensors"
-            )
-    return found
 
 
 def _inspect_folder(source: Source) -> Checkpoint:
@@ -194,7 +169,7 @@ def _read_weights(folder: Path) -> list[Layout]:
     index = folder / "model.safetensors.index.json"
     if index.exists() and not (folder / "model.safetensors").exists():
         held = {layout.path.name: layout.tensors for layout in layouts}
-        for name, shard in _weight_map(index).items():
+        for name, shard in weight_map(index).items():
             if name not in held[shard]:
                 raise BadFile(f"{folder}: its index says that {shard} holds {name[:80]!r}, but it does not")
     if not any(layout.tensors for layout in layouts):

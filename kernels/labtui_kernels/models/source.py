@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from labtui_artifacts import library
 from labtui_artifacts.errors import BadFile, UsageError
+from labtui_kernels.models.weights import weight_files
 
 HUB_ID = re.compile(
     r"(?P<repo>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@(?P<revision>[\w./-]{1,64}))?"
@@ -92,8 +93,6 @@ def _hub(text: str, repo: str, revision: str | None, report: Callable[[float], N
 
 def _whole(folder: Path) -> bool:
     """Whether a snapshot holds a configuration and all the weights that it speaks of."""
-    from labtui_kernels.models.checkpoint import weight_files
-
     try:
         return (folder / "config.json").is_file() and all(file.is_file() for file in weight_files(folder))
     except (BadFile, UsageError):
