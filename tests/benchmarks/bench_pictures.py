@@ -235,7 +235,7 @@ def real_shape(name: str) -> list[dict[str, object]]:
             loaded = load(str(folder), dtype="bfloat16", quantize=quantize)
             took = time.perf_counter() - began
             title = f"{name}'s shape, {quantize or 'bfloat16'} on {loaded.device}, loaded in {took:.0f} s"
-            found += measure(title, loaded, 32 if cuda else 2, 448, 3 if cuda else 1)
+            found += measure(title, loaded, 32 if cuda else 4, 448, 3 if cuda else 2)
             del loaded
             if cuda:
                 torch.cuda.empty_cache()
