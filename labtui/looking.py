@@ -43,7 +43,7 @@ OVERLAYS = {
 ASK = "What is in this picture?"
 MODERATE = Strength(8.0, "pct")
 """The strength of an edit that nobody has given one yet."""
-KEPT = ("system", "thinking", "min_pixels", "max_pixels")
+KEPT = ("system", "thinking", "min_pixels", "max_pixels", "fps", "max_frames")
 """What other specs about the same picture take from a look, so that they see the same patches."""
 MOST_PIXELS = 1 << 20
 """Pixels of a thumbnail that are decoded: far more than one has."""

@@ -33,6 +33,7 @@ from .attending import attending, too_large, words_of
 from .context import JobContext, Steps
 from .decode import new_resolver, resolve
 from .keep import finite
+from .pictures import Area
 from .prompts import Prompted, rendered
 from .resolve import Resolved, check_places
 
@@ -120,7 +121,7 @@ class LookRecipe:
     def _prompt(self, ctx: JobContext) -> Prompted:
         spec = self.spec
         chat = as_messages(spec.prompt, spec.system)
-        found = rendered(ctx, chat, spec.thinking, area=(spec.min_pixels, spec.max_pixels))
+        found = rendered(ctx, chat, spec.thinking, area=Area.of(spec))
         if spec.number >= len(found.images):
             has = f"{len(found.images)} pictures, counted from 0" if found.images else "no picture"
             raise spec.refuse(
