@@ -7,6 +7,7 @@ other files are not among them), only well-known codecs are decoded, and sizes a
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -86,6 +87,11 @@ def container_of(data: bytes) -> str:
     if data[4:8] in _BOXES and not (data[4:8] == b"ftyp" and data[8:12] in _STILL_BRANDS):
         return "mov"
     return ""
+
+
+def readable() -> bool:
+    """Whether videos in containers can be read here: PyAV comes with ``labtui[kernel]``."""
+    return importlib.util.find_spec("av") is not None
 
 
 def open_container(data: bytes, name: str) -> Video:

@@ -190,6 +190,11 @@ class VisionTokensRecipe:
             chat.insert(0, Message(role="system", content=spec.system))
         prompt = rendered(ctx, chat, spec.thinking, area=Area.of(spec))
         pixels = prompt.pixels[0]
+        if pixels.video:
+            raise spec.refuse(
+                "images",
+                f"picture {number} is a video; expected pictures: give its frames as such, or look at it",
+            )
         for region in regions:
             left, top, right, bottom = region.box
             if left < 0 or top < 0 or right > pixels.size[0] or bottom > pixels.size[1]:

@@ -83,6 +83,7 @@ FIELDS: dict[str, dict[str, str]] = {
     },
     "look": {
         "number": "which picture of the prompt, from 0",
+        "frame": "of a video: which of its frames as the tower takes them, from 0",
         "sites": "where patches are read; in the tower a merged patch is the mean of its four",
         "readings": "sites of the static readings; empty: all that are read in the decoder; none",
         "index": "a stored index of captions, to search neighbours in; empty: no neighbours",

@@ -24,6 +24,7 @@ class Look(Spec, frozen=True, kw_only=True, tag="look"):
 
     prompt: Prompt
     number: Annotated[int, Meta(ge=0, le=63)] = 0
+    frame: Annotated[int, Meta(ge=0, le=10_000)] = 0
     sites: Expression = "vision.merged,llm.*"
     readings: Expression = ""
     index: Name = ""
