@@ -160,6 +160,7 @@ def _reader(data: bytes, kind: str, name: str) -> Iterator[tuple[Any, Any]]:
     """The opened container and its first video; whatever PyAV raises over it, as one line."""
     try:
         import av
+        from av.error import FFmpegError
     except ImportError:
         raise UsageError(
             f"{name}: reading videos needs PyAV, which is not installed here; pip install av, or 'labtui[kernel]'"
@@ -174,7 +175,7 @@ def _reader(data: bytes, kind: str, name: str) -> Iterator[tuple[Any, Any]]:
             yield container, stream
     except (BadFile, UsageError):
         raise
-    except (av.FFmpegError, OSError, ValueError, MemoryError, OverflowError) as error:
+    except (FFmpegError, OSError, ValueError, MemoryError, OverflowError) as error:
         reason = " ".join(str(getattr(error, "strerror", "") or error).split())[:120] or type(error).__name__
         raise BadFile(f"{name}: is a damaged or truncated video ({reason}); save it again") from error
 

@@ -137,10 +137,9 @@ class LookRecipe:
             )
         frames = found.pixels[spec.number].frames
         if spec.frame >= frames:
-            has = f"a video of {frames} frames as the tower takes them, counted from 0"
-            raise spec.refuse(
-                "frame", f"image{spec.number} is {has if frames > 1 else 'a picture of one frame'}"
-            )
+            has = f"a video of {frames} frames as the tower takes them" if frames > 1 else "a picture"
+            last = f" to {frames - 1}" if frames > 1 else ""
+            raise spec.refuse("frame", f"image{spec.number} is {has}; expected 0{last}")
         return found
 
     def _span(self, prompt: Prompted) -> ImageSpan:

@@ -333,6 +333,7 @@ def test_the_full_video_processors_give_the_same(name: str, size: tuple[int, int
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5_vl"])
 def test_the_full_processors_give_the_same_tokens(name: str) -> None:
     import transformers
+    from transformers.video_utils import VideoMetadata
 
     kinds = {"qwen2_vl": "Qwen2VLProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor"}
     loaded, tokenizer = tiny_vision(name), vision_tokenizer()
@@ -358,9 +359,7 @@ def test_the_full_processors_give_the_same_tokens(name: str) -> None:
         for each, one in zip(taken, ours, strict=True)
     ]
     about = [
-        transformers.video_utils.VideoMetadata(
-            total_num_frames=clip.total, fps=clip.rate, frames_indices=list(each)
-        )
+        VideoMetadata(total_num_frames=clip.total, fps=clip.rate, frames_indices=list(each))
         for clip, each in zip(clips, taken, strict=True)
     ]
     size = {"shortest_edge": 1, "longest_edge": 1 << 25}
