@@ -30,7 +30,7 @@ def film(
         with av.open(str(place), "w", format=form, options=options) as container:
             stream: Any = container.add_stream(codec or CODEC[form], rate=rate)
             stream.height, stream.width = frames[0].shape[:2]
-            stream.pix_fmt = "yuv420p"
+            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
             stream.bit_rate = 4_000_000
             if turned:
                 stream.set_display_rotation(turned)

@@ -129,10 +129,12 @@ def of_image(opened: Image.Image, first: Image.Image, data: bytes, name: str) ->
     total = int(getattr(opened, "n_frames", 1))
     _check_area(name, *opened.size)
     _check_total(name, total, opened.size[0] * opened.size[1], "image")
+    first_lasts = float(opened.info.get("duration") or 0.0)
     seconds = 0.0
     for number in range(total):
         opened.seek(number)
-        seconds += max(0.0, float(opened.info.get("duration") or 0.0)) / 1000
+        # WebP and AVIF tell a frame's duration only once it is decoded: there all are as long as the first.
+        seconds += max(0.0, float(opened.info.get("duration") or first_lasts)) / 1000
     rate = _bounded_rate(total / seconds if seconds > 0 else 10.0)  # what viewers take for no duration
     return _described(Video(first, pictures.digest_of(data), first.size, name, "", data, total, rate), first)
 
@@ -170,6 +172,8 @@ def _reader(data: bytes, kind: str, name: str) -> Iterator[tuple[Any, Any]]:
             if not container.streams.video:
                 raise BadFile(f"{name}: holds no video; expected a file with frames")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise BadFile(f"{name}: its video is in an unknown code; expected one of {', '.join(CODECS)}")
             stream.thread_type = "AUTO"
             stream.codec_context.options = _DECODER
             yield container, stream
