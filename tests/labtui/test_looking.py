@@ -60,7 +60,7 @@ def test_what_an_edit_moved_is_of_the_same_frame() -> None:
     seen = sight_of(state.jobs["look-1"])
     assert seen is not None
     row = {"site": "llm.1", "patch": 0, "change": 1.0, "share": 0.1}
-    apply(
+    reduce(
         state,
         Event(
             9, 9.0, "cell.committed", {"job": "look-2", "cell": "c", "table": "look-2-effect", "rows": [row]}
