@@ -35,7 +35,7 @@ _NUMBERED = re.compile(r"(image|ink)([0-9]{1,3})\Z")
 _INDEX = re.compile(r"-?[0-9]{1,8}\Z")
 _HOW = (
     "expected one of all, prompt, last, generated, generated[0:20], content, text, image, image0, "
-    "image[0:2,0:3], ink, or positions such as [0,5,-1]"
+    "image[0:2,0:3], image0[0:1,0:2,0:3] (frames first), ink, or positions such as [0,5,-1]"
 )
 
 
