@@ -278,7 +278,7 @@ def head_text(sight: Sight, name: str, place: str) -> Content:
         place,
     ]
     if sight.frames > 1:
-        which = f"frame {sight.frame} of 0 to {sight.frames - 1}, at {sight.when:.1f} s"
+        which = f"frame {sight.frame} of 0-{sight.frames - 1}, at {sight.when:.1f} s"
         facts.insert(0, which if sight.frame == 0 else f"{which} (the first is shown)")
     if sight.number:
         facts.insert(0, f"image{sight.number}")

@@ -30,9 +30,9 @@ def test_the_head_says_which_frame_is_in_view() -> None:
     job = state_of(("look-1", {}, PLAN)).jobs["look-1"]
     sight = sight_of(job)
     assert sight is not None and (sight.frame, sight.frames, sight.when) == (1, 4, 1.25)
-    assert "frame 1 of 0 to 3, at 1.2 s (the first is shown)" in head_text(sight, "clip.mp4", "").plain
+    assert "frame 1 of 0-3, at 1.2 s (the first is shown)" in head_text(sight, "clip.mp4", "").plain
     first = sight_of(state_of(("look-1", {}, PLAN | {"frame": 0, "when": 0.25})).jobs["look-1"])
-    assert first is not None and "frame 0 of 0 to 3, at 0.2 s ·" in head_text(first, "clip.mp4", "").plain
+    assert first is not None and "frame 0 of 0-3, at 0.2 s ·" in head_text(first, "clip.mp4", "").plain
     picture = {name: value for name, value in PLAN.items() if name not in ("frame", "frames", "when")}
     still = sight_of(state_of(("look-1", {}, picture)).jobs["look-1"])
     assert still is not None and "frame" not in head_text(still, "photo.png", "").plain
