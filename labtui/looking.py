@@ -43,7 +43,7 @@ OVERLAYS = {
 ASK = "What is in this picture?"
 MODERATE = Strength(8.0, "pct")
 """The strength of an edit that nobody has given one yet."""
-KEPT = ("system", "thinking", "min_pixels", "max_pixels")
+KEPT = ("system", "thinking", "min_pixels", "max_pixels", "fps", "max_frames")
 """What other specs about the same picture take from a look, so that they see the same patches."""
 MOST_PIXELS = 1 << 20
 """Pixels of a thumbnail that are decoded: far more than one has."""
@@ -64,6 +64,9 @@ class Sight:
     table: str = ""
     index: str = ""
     parts: tuple[str, ...] = ()
+    frame: int = 0
+    frames: int = 1
+    when: float = 0.0
 
     @property
     def patches(self) -> int:
@@ -102,7 +105,16 @@ def sight_of(job: JobView) -> Sight | None:
         str(plan.get("table") or job.job),
         str(job.spec.get("index") or ""),
         tuple(str(part) for part in plan.get("parts") or ()),
+        *_frame(plan),
     )
+
+
+def _frame(plan: Mapping[str, Any]) -> tuple[int, int, float]:
+    """Which frame of a video a look read, how many there are, and the second that it shows."""
+    frame, frames, when = (plan.get(name) for name in ("frame", "frames", "when"))
+    if type(frame) is not int or type(frames) is not int or not 0 <= frame < frames:
+        return 0, 1, 0.0
+    return frame, frames, float(when) if isinstance(when, float | int) else 0.0
 
 
 def _pair(value: Any) -> tuple[int, int] | None:
@@ -132,8 +144,8 @@ def effect_of(state: SessionState, sight: Sight) -> tuple[JobView, Sight] | None
         if job.kind != "look" or not job.spec.get("edits"):
             continue
         found = sight_of(job)
-        same = found is not None and (found.digest, found.number, found.rows, found.cols) == (
-            sight.digest, sight.number, sight.rows, sight.cols,
+        same = found is not None and (found.digest, found.number, found.frame, found.rows, found.cols) == (
+            sight.digest, sight.number, sight.frame, sight.rows, sight.cols,
         )  # fmt: skip
         if found is not None and same and found.of("effect") in state.tables:
             return job, found
@@ -179,7 +191,11 @@ def ask_spec(spec: Mapping[str, Any], question: str, edits: str) -> dict[str, An
 
 def effect_spec(spec: Mapping[str, Any], edits: str) -> dict[str, Any]:
     """The look that says what an edit does to each patch."""
-    kept = {name: spec[name] for name in ("prompt", "number", "sites", *KEPT) if spec.get(name) is not None}
+    kept = {
+        name: spec[name]
+        for name in ("prompt", "number", "frame", "sites", *KEPT)
+        if spec.get(name) is not None
+    }
     return {"kind": "look", **kept, "edits": edits, "read": ["effect"]}
 
 
@@ -261,6 +277,9 @@ def head_text(sight: Sight, name: str, place: str) -> Content:
         f"{len(sight.sites)} sites",
         place,
     ]
+    if sight.frames > 1:
+        which = f"frame {sight.frame} of 0-{sight.frames - 1}, at {sight.when:.1f} s"
+        facts.insert(0, which if sight.frame == 0 else f"{which} (the first is shown)")
     if sight.number:
         facts.insert(0, f"image{sight.number}")
     return Content.assemble(

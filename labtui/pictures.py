@@ -1,4 +1,4 @@
-"""Pictures on their way to a kernel: found where the user named them, checked, and sent once.
+"""Pictures and videos on their way to a kernel: found where the user named them, checked, and sent once.
 
 A spec that a user wrote names files. `submit` sends their bytes to the kernel, wherever that runs, and puts their
 digests into the spec; the kernel never opens a path of the user's machine.
@@ -35,7 +35,8 @@ KEPT = 64
 class Found:
     """A picture that a spec names: ``path`` is its file on this machine, None where it is only in the session.
 
-    ``size`` is (width, height) in pixels, ``note`` what was left out of it, ``view`` a small copy for showing.
+    ``size`` is (width, height) in pixels, ``note`` what was left out of it or that it is a video, ``view`` a small copy for
+    showing (of a video its first frame). A video that this machine cannot read has neither size nor view.
     """
 
     digest: str
@@ -60,7 +61,8 @@ def look(path: Path) -> Found:
 
 def _look(path: Path) -> tuple[Found, bytes | None]:
     """The same, with the file's bytes where they had to be read."""
-    from labtui_kernels.models.pictures import open_picture, read_picture
+    from labtui_kernels.models import videos
+    from labtui_kernels.models.pictures import digest_of, open_picture, read_picture
 
     try:
         stat = path.stat()
@@ -72,10 +74,13 @@ def _look(path: Path) -> tuple[Found, bytes | None]:
             _files.move_to_end(key)
             return _files[key], None
     data = read_picture(path)
-    picture = open_picture(data, str(path))
-    view = picture.image.copy()
-    view.thumbnail((VIEW, VIEW))
-    found = Found(picture.digest, path.name, picture.size, path, picture.note, view)
+    if videos.container_of(data) and not videos.readable():
+        found = Found(digest_of(data), path.name, (0, 0), path, "video, opened by the kernel")
+    else:
+        picture = open_picture(data, str(path))
+        view = picture.image.copy()
+        view.thumbnail((VIEW, VIEW))
+        found = Found(picture.digest, path.name, picture.size, path, picture.note, view)
     with _lock:
         _files[key] = found
         while len(_files) > KEPT:

@@ -94,7 +94,7 @@ def _model_side(found: dict[str, Any]) -> Iterator[Check]:
         return
     yield Check("models", "torch", "ok", f"{found['torch']}, {found['threads']} threads", data=found)
     yield _devices(found)
-    for name in ("transformers", "bitsandbytes", "gguf"):
+    for name in ("transformers", "bitsandbytes", "gguf", "av"):
         yield _library(name, found)
 
 
@@ -126,5 +126,6 @@ def _library(name: str, found: dict[str, Any]) -> Check:
         "transformers": f"no model can be loaded: {KERNEL_EXTRA}",
         "bitsandbytes": f"--quantize will be refused: {KERNEL_EXTRA}",
         "gguf": f".gguf models will be refused: {KERNEL_EXTRA}",
+        "av": f"videos will be refused: {KERNEL_EXTRA}",
     }
     return Check("models", name, "warn", f"not usable: {problem}", needed[name])

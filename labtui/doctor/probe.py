@@ -15,7 +15,7 @@ from typing import Any
 
 
 def look() -> dict[str, Any]:
-    """Versions of torch, transformers, bitsandbytes and gguf, and the devices; a problem where one fails."""
+    """Versions of torch, transformers, bitsandbytes, gguf and PyAV, and the devices; a problem where one fails."""
     found: dict[str, Any] = {"nvidia": _driver()}
     torch = _load("torch", found)
     if torch is None:
@@ -28,6 +28,7 @@ def look() -> dict[str, Any]:
     if _load("bitsandbytes", found) is not None:
         _quantize(torch, found)
     _load("gguf", found)
+    _load("av", found)
     return found
 
 

@@ -332,6 +332,7 @@ class Steer(SteerActions):
             (known.width, known.height) if known is not None else (0, 0),
             span.rows if span is not None else 0,
             span.cols if span is not None else 0,
+            span.frames if span is not None else 1,
             view=self.app.views.get(digest),
         )
 

@@ -265,7 +265,10 @@ class SteerActions(BaseScreen):
                 self.tokens = Templated(pieces, content, images=images)
                 if len(images) == len(self.pictures):
                     pairs = zip(self.pictures, images, strict=True)
-                    self.pictures = [replace(one, rows=span.rows, cols=span.cols) for one, span in pairs]
+                    self.pictures = [
+                        replace(one, rows=span.rows, cols=span.cols, frames=span.frames)
+                        for one, span in pairs
+                    ]
             else:
                 self.pictures = []
             self.app.pump.changed()

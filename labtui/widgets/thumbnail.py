@@ -27,13 +27,15 @@ LINES, ACROSS = 6, 24
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of a prompt. ``rows`` and ``cols`` are of merged patches, 0 while they are not known."""
+    """A picture of a prompt. ``rows`` and ``cols`` are of merged patches, 0 while they are not known; ``frames`` those of a
+    video as the tower takes them."""
 
     digest: str
     name: str
     size: tuple[int, int] = (0, 0)
     rows: int = 0
     cols: int = 0
+    frames: int = 1
     note: str = ""
     view: Image | None = field(default=None, repr=False, compare=False)
 
@@ -41,7 +43,9 @@ class Shown:
         """It in words."""
         width, height = self.size
         parts = [f"{width}×{height}"] if width else []
-        parts += [f"{self.rows}×{self.cols} = {self.rows * self.cols} tokens"] if self.rows else []
+        if self.rows:
+            sides = [str(side) for side in (self.frames, self.rows, self.cols)][self.frames == 1 :]
+            parts.append(f"{'×'.join(sides)} = {self.frames * self.rows * self.cols} tokens")
         parts += [self.note] if self.note else []
         return Content.assemble(
             (f"image{number} ", "bold $lab-second"), self.name, (f"  {' · '.join(parts)}", "$lab-dim")

@@ -38,12 +38,13 @@ def visible(piece: str) -> str:
 def draw(tokens: Templated) -> Content:
     """Template tokens dim, edited ones underlined, read ones in ⟦brackets⟧; a line break after each ⏎."""
     parts: list[str | tuple[str, str]] = []
-    inside = {place: n for n, span in enumerate(tokens.images) for place in range(span.start, span.stop)}
+    inside = {place: n for n, span in enumerate(tokens.images) for place in span.positions}
     for index, piece in enumerate(tokens.pieces):
         if index in inside:
             number = inside[index]
-            if index == tokens.images[number].start:
-                parts.append(_block(tokens, number))
+            for frame, (first, stop) in enumerate(tokens.images[number].pieces):
+                if index == first:
+                    parts.append(_block(tokens, number, frame, range(first, stop)))
             continue
         template = index < len(tokens.content) and not tokens.content[index]
         style = "$lab-dim" if template else "$foreground"
@@ -60,13 +61,17 @@ def draw(tokens: Templated) -> Content:
     return Content.assemble(*parts)
 
 
-def _block(tokens: Templated, number: int) -> tuple[str, str]:
-    """All tokens of a picture as one: its number, its merged patches, and how many of them are edited or read."""
+def _block(tokens: Templated, number: int, frame: int, piece: range) -> tuple[str, str]:
+    """All tokens of a picture as one: its number, its merged patches, and how many of them are edited or read.
+
+    A video whose frames stand apart has such a block for each.
+    """
     span = tokens.images[number]
-    places = frozenset(range(span.start, span.stop))
+    places = frozenset(piece)
     edited, read = len(places & tokens.edited), len(places & tokens.read)
     count = len(places)
-    text = f"image{number} {span.rows}x{span.cols}"
+    many = f"{span.frames}x" if span.frames > 1 and not span.starts else ""
+    text = f"image{number}{f' frame {frame}' if span.starts else ''} {many}{span.rows}x{span.cols}"
     if edited:
         text += " edited" if edited == count else f" {edited} edited"
     style = "bold underline $accent" if edited else "bold $lab-second"
@@ -118,16 +123,23 @@ def generated_tokens(where: Where) -> str:
     return ""
 
 
+MOST = 1 << 20
+"""Tokens of a picture that are believed: what is recorded may come from any file."""
+
+
 def spans(images: Iterable[Mapping[str, Any]]) -> tuple[ImageSpan, ...]:
     """Where pictures lie, from what a kernel or a recorded row says of them; what does not fit is left out."""
     found: list[ImageSpan] = []
     for image in images:
-        start, rows, cols = (image.get(name) for name in ("start", "rows", "cols"))
-        if (
-            isinstance(start, int)
-            and isinstance(rows, int)
-            and isinstance(cols, int)
-            and min(start, rows, cols) >= 0
-        ):
-            found.append(ImageSpan(start, rows, cols))
+        numbers = [image.get(name) for name in ("start", "rows", "cols")]
+        grid, starts = image.get("grid"), image.get("starts") or ()
+        frames = image.get("frames", grid[0] if isinstance(grid, list) and len(grid) == 3 else 1)
+        known = [*numbers, frames, *starts] if isinstance(starts, list | tuple) else []
+        if not known or any(type(one) is not int or not 0 <= one <= MOST for one in known):
+            continue
+        start, rows, cols = numbers
+        if start is None or rows is None or cols is None or rows * cols * frames > MOST:
+            continue
+        if not starts or (len(starts) == frames and list(starts) == sorted(starts)):
+            found.append(ImageSpan(start, rows, cols, (), frames, tuple(starts)))
     return tuple(found)

@@ -207,7 +207,9 @@ class RowStarted(Data):
 
     images: list[dict[str, Any]] = []
     """The prompt's pictures in order: ``digest``, ``start`` (the first of its tokens), ``rows``, ``cols`` (of merged
-    patches), ``grid`` (frames, rows and columns of patches); ``min_pixels`` and ``max_pixels`` where they were given."""
+    patches), ``grid`` (frames, rows and columns of patches); ``min_pixels``, ``max_pixels``, ``fps`` and ``max_frames``
+    where they were given. A video has ``seconds``, how long a frame of the grid lasts, and ``starts`` where its frames
+    stand apart: the first token of each."""
 
 
 class RowTokens(Data):
@@ -291,7 +293,11 @@ class ImageAdded(Data):
     height: int = 0
     """Pixels, upright."""
     thumbnail: bytes = b""
-    """PNG, the longest side at most 256, at most 24 KB."""
+    """PNG, the longest side at most 256, at most 24 KB; of a video its first frame."""
+    frames: int = 1
+    """How many frames a video's file has."""
+    seconds: float = 0.0
+    """How long a video lasts."""
 
 
 # -- artifacts ---------------------------------------------------------------------------------------

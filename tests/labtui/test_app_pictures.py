@@ -15,11 +15,12 @@ from labtui.widgets.answers import CellAnswers
 from labtui.widgets.prompt import Prompt
 from labtui.widgets.sweepform import SweepForm
 from labtui.widgets.thumbnail import PictureLines, Thumbnail
-from labtui.widgets.tokens import Templated, Tokens, draw
+from labtui.widgets.tokens import Templated, Tokens, draw, spans
 from labtui_artifacts.images import digest_of
 from labtui_kernels.lang.positions import ImageSpan
 from labtui_kernels.models.pictures import open_picture, thumbnail
 from tests.support.fake_kernel import INFO, FakeKernel
+from tests.support.films import film, plain
 from tests.support.settling import workers_done
 
 WIDE = (200, 60)
@@ -235,3 +236,49 @@ async def test_a_sweep_over_pictures_is_written_sent_and_shown_again(make_app, f
         form.query_one("#sweep-prompts", Prompt).text = form.query_one("#sweep-prompts", Prompt).known = ""
         form.show(spec, app.views.names(made.state))
         assert form.query_one("#sweep-prompts", Prompt).text == '@red.png Which?\n@"my photo.jpg" Which?'
+
+
+async def test_a_video_is_offered_sent_and_named(make_app, folder: Path) -> None:
+    (folder / "clip.webm").write_bytes(film([plain((250, 20, 20))] * 8, "webm"))
+    made = seeing()
+    made.answers["tokens"] = {
+        "pieces": ["<|im_start|>", "<0.3 seconds>", "<|video_pad|>", *[""] * 5, "<1.3 seconds>", "<|video_pad|>",
+                   *[""] * 5, "What", "\n"],
+        "content": [False] * 15 + [True, False],
+        "images": [{"start": 2, "rows": 2, "cols": 3, "ink": [], "frames": 2, "starts": [2, 9]}],
+    }  # fmt: skip
+    app = make_app(made)
+    async with app.run_test(size=(100, 40)) as pilot:
+        await pilot.press("i", *"@cl", "tab", *" What")
+        await settled(pilot)
+        assert "image0 clip.webm  96×64 · 2×2×3 = 12 tokens · video of 8 frames, 0.8 s" in lines(app)
+        put = made.params("image.put")
+        assert put["digest"] == digest_of((folder / "clip.webm").read_bytes())
+
+
+def test_frames_that_stand_apart_are_blocks_of_their_own() -> None:
+    images = spans([{"start": 1, "rows": 1, "cols": 2, "grid": [2, 2, 4], "starts": [1, 5]}])
+    pieces = ("a", "<|video_pad|>", "", "b", "c", "<|video_pad|>", "", "d")
+    shown = draw(Templated(pieces, (False,) * 8, edited=frozenset({5, 6}), images=images)).plain
+    assert shown == "a[image0 frame 0 1x2]bc[image0 frame 1 1x2 edited]d"
+    together = spans([{"start": 1, "rows": 1, "cols": 2, "grid": [2, 2, 4]}])
+    pieces = ("a", "<|video_pad|>", "", "", "", "d")
+    assert draw(Templated(pieces, (False,) * 6, images=together)).plain == "a[image0 2x1x2]d"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"start": 1, "rows": 2, "cols": 2, "frames": 10**9},
+        {"start": 1, "rows": 2, "cols": 2, "frames": -1},
+        {"start": 1, "rows": 2, "cols": 2, "frames": 2, "starts": [1]},
+        {"start": 1, "rows": 2, "cols": 2, "frames": 2, "starts": [9, 1]},
+        {"start": 1, "rows": 2, "cols": 2, "starts": "x"},
+        {"start": 1, "rows": 2, "cols": 2, "starts": ["x"]},
+        {"start": 1, "rows": 10**5, "cols": 10**5},
+        {"start": True, "rows": 2, "cols": 2},
+        {"rows": 2, "cols": 2},
+    ],
+)
+def test_spans_that_cannot_be_are_left_out(image: dict[str, Any]) -> None:
+    assert spans([image]) == ()

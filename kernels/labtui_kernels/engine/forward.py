@@ -79,13 +79,14 @@ class Forward:
         self.dtype: torch.dtype = family.embed(model).weight.dtype
         self.hooks = Hooks(model, family, self.shape.blocks, self.shape.vision_blocks)
         self.tower: Tower | None = None
-        self.image_token, self.patch_values = -1, 0
+        self.image_token, self.video_token, self.patch_values = -1, -1, 0
         if family.vision:
             self.tower = Tower(model, family, self.hooks, self.shape.merge, self.device)
-            self.image_token, self.patch_values = (
+            self.image_token, self.video_token = (
                 family.image_token(model.config),
-                _patch_values(model.config),
+                family.video_token(model.config),
             )
+            self.patch_values = _patch_values(model.config)
         self.pace = Pace(fixed=chunk_tokens)
         self.after_first_pass: Callable[[], None] | None = None
 

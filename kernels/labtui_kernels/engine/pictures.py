@@ -50,6 +50,12 @@ class Features:
     merged: torch.Tensor
     deep: tuple[torch.Tensor, ...] = ()
 
+    def part(self, start: int, stop: int) -> Features:
+        """Those of the tokens [start, stop)."""
+        if (start, stop) == (0, len(self.merged)):
+            return self
+        return Features(self.merged[start:stop], tuple(level[start:stop] for level in self.deep))
+
     @property
     def bytes(self) -> int:
         return sum(each.numel() * each.element_size() for each in (self.merged, *self.deep))
@@ -69,8 +75,8 @@ class Layout:
         """The layout of a checked prompt; None without images."""
         if not images:
             return None
-        grids = [image.grid for image in images]
-        positions, delta = forward.family.rope_positions(forward.model, ids, grids)
+        grids, seconds = [image.grid for image in images], [image.seconds for image in images]
+        positions, delta = forward.family.rope_positions(forward.model, ids, grids, seconds)
         return cls(tuple(images), positions.to(forward.device), delta)
 
     def rope(self, start: int, stop: int) -> torch.Tensor:
@@ -101,16 +107,23 @@ class Pictures:
 
     def signature(self, length: int) -> tuple[object, ...]:
         """Equal for two prompts of the same tokens only if the same features stand in their first ``length`` tokens."""
-        return tuple((each.image.start, each.key) for each in self.inputs if each.image.start < length)
+        return tuple(
+            (each.image.start, each.image.starts, each.image.seconds, each.key)
+            for each in self.inputs
+            if each.image.start < length
+        )
 
     def forget(self) -> None:
         """Let go of the features; those used last stay in the tower's cache."""
         self.features.clear()
 
     def placed(self) -> Iterator[tuple[int, Features]]:
-        """The position of each image's first token, and its features."""
+        """The features of each image, or of each frame that stands apart, and the position of the first of them."""
         for each in self.inputs:
-            yield each.image.start, self.features[each.key]
+            features, starts = self.features[each.key], each.image.starts or (each.image.start,)
+            one = len(features.merged) // len(starts)
+            for number, start in enumerate(starts):
+                yield start, features.part(number * one, (number + 1) * one)
 
 
 def _input(image: ImageInput, number: int, edits: RowEdits | None) -> TowerInput:
@@ -128,10 +141,14 @@ def _input(image: ImageInput, number: int, edits: RowEdits | None) -> TowerInput
     return TowerInput(image, tuple(found), (image.digest, image.grid, tuple(marks)))
 
 
+def _mark(image: ImageInput) -> tuple[object, ...]:
+    return image.start, image.starts, image.seconds, image.grid, image.digest
+
+
 def same_pictures(one: Sequence[ImageInput], other: Sequence[ImageInput], length: int) -> int:
     """How many of the first ``length`` tokens two prompts of the same tokens share, whose images may differ."""
     for mine, theirs in zip(one, other, strict=False):
-        if (mine.start, mine.grid, mine.digest) != (theirs.start, theirs.grid, theirs.digest):
+        if _mark(mine) != _mark(theirs):
             return min(length, mine.start, theirs.start)
     rest = [*one[len(other) :], *other[len(one) :]]
     return min([length, *(image.start for image in rest)])
@@ -143,8 +160,8 @@ def check_images(what: str, ids: Sequence[int], images: Sequence[ImageInput], fo
         if images:
             raise UsageError(f"{what}: {NO_TOWER}")
         return
-    token, merge = forward.image_token, forward.shape.merge
-    free = ids.count(token)
+    merge = forward.shape.merge
+    free = ids.count(forward.image_token) + ids.count(forward.video_token)
     before = -1
     for number, image in enumerate(images):
         name = f"{what}: image{number}"
@@ -157,20 +174,28 @@ def check_images(what: str, ids: Sequence[int], images: Sequence[ImageInput], fo
                 f"{name}: {image.pixels.shape[1]} values a patch; this model takes {forward.patch_values}"
             )
         span = image.span(merge)
-        if span.ink and len(span.ink) != span.stop - span.start:
+        if span.ink and len(span.ink) != span.tokens:
             raise UsageError(
-                f"{name}: {len(span.ink)} ink marks for {span.stop - span.start} merged patches; expected one for each"
+                f"{name}: {len(span.ink)} ink marks for {span.tokens} merged patches; expected one for each"
             )
-        if span.start <= before:
-            raise UsageError(
-                f"{name}: it starts at {span.start}; expected the prompt's images in order, with a token between them"
-            )
-        if span.stop > len(ids) or any(each != token for each in ids[span.start : span.stop]):
-            raise UsageError(
-                f"{name}: its grid of {image.grid} needs {span.stop - span.start} image tokens from position {span.start}; "
-                "the prompt has others there"
-            )
-        before, free = span.stop, free - (span.stop - span.start)
+        kind, token = (
+            ("image", forward.image_token) if image.seconds is None else ("video", forward.video_token)
+        )
+        for start, stop in span.pieces:
+            if start <= before:
+                raise UsageError(
+                    f"{name}: it starts at {start}; expected the prompt's images in order, with a token between them"
+                )
+            if stop > len(ids) or any(each != token for each in ids[start:stop]):
+                raise UsageError(
+                    f"{name}: its grid of {image.grid} needs {stop - start} {kind} tokens from position {start}; "
+                    "the prompt has others there"
+                )
+            before = stop
+        if bool(image.starts) != (image.seconds is not None and forward.family.timestamps):
+            expected = "each behind its time" if forward.family.timestamps else "one behind the other"
+            raise UsageError(f"{name}: the tokens of a video's frames stand {expected} for this model")
+        free -= span.tokens
     if free:
         raise UsageError(
             f"{what}: {free} image tokens of the prompt belong to no image; give its pixels, or take them out"

@@ -88,12 +88,13 @@ GREEDY = Sampling()
 
 @dataclass(frozen=True, eq=False)
 class ImageInput:
-    """One image of a prompt, as the vision tower takes it.
+    """One image or video of a prompt, as the vision tower takes it.
 
     ``pixels`` is float ``[patches, values]`` in merge-group order, ``grid`` its (frames, rows, columns) in patches,
     ``start`` the position of its first token in the prompt. ``digest`` tells pictures apart: two images with one
     digest and one grid are taken for the same; an empty one is made of the pixels. ``ink`` marks the merged patches
-    that a stimulus covers.
+    that a stimulus covers. A video has ``seconds``, how long a frame of its grid lasts, and ``starts`` where text stands
+    between the tokens of its frames.
     """
 
     pixels: torch.Tensor
@@ -101,6 +102,8 @@ class ImageInput:
     start: int
     digest: str = ""
     ink: tuple[bool, ...] = ()
+    seconds: float | None = None
+    starts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         patches = math.prod(self.grid)
@@ -113,6 +116,13 @@ class ImageInput:
             )
         if self.start < 0:
             raise UsageError(f"image: start {self.start}; expected a position of the prompt, from 0")
+        if self.starts and (len(self.starts) != self.grid[0] or self.starts[0] != self.start):
+            raise UsageError(
+                f"image: {len(self.starts)} starts for {self.grid[0]} frames; expected one for each, "
+                f"the first at {self.start}"
+            )
+        if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise UsageError(f"image: frames of {self.seconds} seconds; expected more than 0")
         if not bool(torch.isfinite(self.pixels).all()):
             raise UsageError("image: the pixel values hold NaN or infinity")
         if not self.digest:
@@ -120,9 +130,9 @@ class ImageInput:
             object.__setattr__(self, "digest", f"pixels:{hashlib.blake2b(values.tobytes()).hexdigest()}")
 
     def span(self, merge: int) -> ImageSpan:
-        """Where its tokens lie; frames stand one below the other."""
+        """Where its tokens lie."""
         frames, rows, cols = self.grid
-        return ImageSpan(self.start, frames * (rows // merge), cols // merge, self.ink)
+        return ImageSpan(self.start, rows // merge, cols // merge, self.ink, frames, self.starts)
 
 
 def image_spans(images: Sequence[ImageInput | ImageSpan], merge: int) -> tuple[ImageSpan, ...]:

@@ -199,7 +199,7 @@ def touched(
         mask = term.where.prompt_mask(count, content, images)
     if any(site.tower == "vision" for site in term.sites):
         for span, marks in zip(images, term.where.patch_mask(images), strict=True):
-            for place, mark in enumerate(marks, span.start):
+            for place, mark in zip(span.positions, marks, strict=True):
                 mask[place] = mask[place] or mark
     return mask
 

@@ -6,8 +6,10 @@ rendered; ``content`` leaves out template tokens and the first position; ``text`
 positions. What is generated counts as content and as text.
 
 ``image`` is the tokens of all images of the prompt, ``image1`` those of the second (they count from 0),
-``image[0:2,0:3]`` a rectangle of merged patches in each, ``ink`` the patches that a stimulus covers. In the vision
-tower the same words select patches: a merged patch stands for the square of patches that became it.
+``image[0:2,0:3]`` a rectangle of merged patches in each, ``ink`` the patches that a stimulus covers. A video counts as an
+image: a rectangle means all its frames, ``image0[1:3,0:2,0:3]`` those of the frames 1 and 2 (frames that the tower takes
+together count as one). In the vision tower the same words select patches: a merged patch stands for the square of
+patches that became it.
 """
 
 from __future__ import annotations
@@ -27,14 +29,13 @@ MAX_INDICES = 512
 MAX_POSITION = 10_000_000
 
 _WINDOW = re.compile(r"generated\[\s*([0-9]{0,8})\s*:\s*([0-9]{0,8})\s*\]\Z")
-_RECT = re.compile(
-    r"image([0-9]{0,3})\[\s*([0-9]{1,6})\s*:\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*:\s*([0-9]{1,6})\s*\]\Z"
-)
+_RANGE = r"\s*([0-9]{1,6})\s*:\s*([0-9]{1,6})\s*"
+_RECT = re.compile(rf"image([0-9]{{0,3}})\[(?:{_RANGE},)?{_RANGE},{_RANGE}\]\Z")
 _NUMBERED = re.compile(r"(image|ink)([0-9]{1,3})\Z")
 _INDEX = re.compile(r"-?[0-9]{1,8}\Z")
 _HOW = (
     "expected one of all, prompt, last, generated, generated[0:20], content, text, image, image0, "
-    "image[0:2,0:3], ink, or positions such as [0,5,-1]"
+    "image[0:2,0:3], image0[0:1,0:2,0:3] (frames first), ink, or positions such as [0,5,-1]"
 )
 
 
@@ -42,18 +43,38 @@ _HOW = (
 class ImageSpan:
     """Where one image of a prompt lies: its tokens are [start, start + rows * cols), raster over merged patches.
 
-    ``ink`` has one mark for each of them where a stimulus knows what it covers; it is empty otherwise.
+    A video has ``frames`` such rasters, one behind the other; where text stands between them, ``starts`` has the position
+    of each one's first token. ``ink`` has one mark for each merged patch where a stimulus knows what it covers; it is
+    empty otherwise.
     """
 
     start: int
     rows: int
     cols: int
     ink: tuple[bool, ...] = ()
+    frames: int = 1
+    starts: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it has: one for each merged patch of each frame."""
+        return self.frames * self.rows * self.cols
 
     @property
     def stop(self) -> int:
         """The position after its last token."""
-        return self.start + self.rows * self.cols
+        return self.starts[-1] + self.rows * self.cols if self.starts else self.start + self.tokens
+
+    @property
+    def pieces(self) -> tuple[tuple[int, int], ...]:
+        """The stretches [first, stop) of the prompt that its tokens fill, in order."""
+        each = self.rows * self.cols
+        return tuple((first, first + each) for first in self.starts) or ((self.start, self.stop),)
+
+    @property
+    def positions(self) -> list[int]:
+        """The positions of its tokens, ascending."""
+        return [place for first, stop in self.pieces for place in range(first, stop)]
 
 
 @dataclass(frozen=True)
@@ -61,8 +82,9 @@ class Where:
     """A selection of positions.
 
     ``start`` and ``stop`` are the window of ``generated`` (half-open, counted in generated tokens; stop
-    None is without end). ``number`` is the image meant by ``image`` and ``ink``, from 0 (None: every one), and ``rect``
-    (row start, row stop, column start, column stop) in merged patches.
+    None is without end). ``number`` is the image meant by ``image`` and ``ink``, from 0 (None: every one), ``rect``
+    (row start, row stop, column start, column stop) in merged patches, and ``frames`` the frames (start, stop) of a video
+    in which that rectangle is meant (None: all).
     ``indices`` count from the start of the prompt, negative ones from its end; those past the prompt are
     generated tokens.
     """
@@ -73,6 +95,7 @@ class Where:
     rect: tuple[int, int, int, int] | None = None
     indices: tuple[int, ...] = ()
     number: int | None = None
+    frames: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         if self.kind == "indices":
@@ -82,7 +105,8 @@ class Where:
         name = self.kind if self.number is None else f"{self.kind}{self.number}"
         if self.rect is not None:
             r0, r1, c0, c1 = self.rect
-            return f"{name}[{r0}:{r1},{c0}:{c1}]"
+            when = "" if self.frames is None else "{}:{},".format(*self.frames)
+            return f"{name}[{when}{r0}:{r1},{c0}:{c1}]"
         return name
 
     def prompt_mask(
@@ -124,10 +148,10 @@ class Where:
 
     def _image_mask(self, prompt_len: int, images: Sequence[ImageSpan]) -> list[bool]:
         text = self.kind == "text"
-        selected = [[True] * (span.stop - span.start) for span in images] if text else self.patch_mask(images)
+        selected = [[True] * span.tokens for span in images] if text else self.patch_mask(images)
         mask = [text] * prompt_len
         for span, marks in zip(images, selected, strict=True):
-            for place, mark in enumerate(marks, span.start):
+            for place, mark in zip(span.positions, marks, strict=True):
                 if mark:
                     mask[place] = not text
         return mask
@@ -149,7 +173,7 @@ class Where:
             raise UsageError(f"where {str(self)!r}: this prompt has {has}; expected {place}")
         meant = range(len(images)) if self.number is None else (self.number,)
         return [
-            self._marks(span, number) if number in meant else [False] * (span.rows * span.cols)
+            self._marks(span, number) if number in meant else [False] * span.tokens
             for number, span in enumerate(images)
         ]
 
@@ -162,14 +186,26 @@ class Where:
                 )
             return list(span.ink)
         if self.rect is None:
-            return [True] * (span.rows * span.cols)
+            return [True] * span.tokens
         r0, r1, c0, c1 = self.rect
         if r1 > span.rows or c1 > span.cols:
             raise UsageError(
                 f"where {str(self)!r}: image{number} has {span.rows} rows and {span.cols} columns of merged patches; "
                 f"expected a rectangle within [0:{span.rows},0:{span.cols}]"
             )
-        return [r0 <= row < r1 and c0 <= col < c1 for row in range(span.rows) for col in range(span.cols)]
+        t0, t1 = self.frames or (0, span.frames)
+        if t1 > span.frames:
+            held = f"is a video of {span.frames} frames" if span.frames > 1 else "is a picture of one frame"
+            raise UsageError(
+                f"where {str(self)!r}: image{number} {held} as the tower takes them; expected frames within "
+                f"0:{span.frames}"
+            )
+        return [
+            t0 <= frame < t1 and r0 <= row < r1 and c0 <= col < c1
+            for frame in range(span.frames)
+            for row in range(span.rows)
+            for col in range(span.cols)
+        ]
 
     def generated_at(self, step: int, prompt_len: int | None = None) -> bool:
         """Whether the forward pass that processes generated token ``step`` (from 0) is selected.
@@ -208,12 +244,18 @@ def parse_where(text: str | Where) -> Where:
     if match := _NUMBERED.match(text):
         return Where(cast(Kind, match[1]), number=int(match[2]))
     if match := _RECT.match(text):
-        r0, r1, c0, c1 = (int(match[i]) for i in range(2, 6))
+        frames = (int(match[2]), int(match[3])) if match[2] else None
+        r0, r1, c0, c1 = (int(match[i]) for i in range(4, 8))
         if r1 <= r0 or c1 <= c0:
             raise UsageError(
                 f"where {shown(text)}: empty rectangle; expected image[r0:r1,c0:c1] with r0 < r1, c0 < c1"
             )
-        return Where("image", rect=(r0, r1, c0, c1), number=int(match[1]) if match[1] else None)
+        if frames and frames[1] <= frames[0]:
+            raise UsageError(
+                f"where {shown(text)}: no frame; expected image0[t0:t1,r0:r1,c0:c1] with t0 < t1, counted from 0"
+            )
+        number = int(match[1]) if match[1] else None
+        return Where("image", rect=(r0, r1, c0, c1), number=number, frames=frames)
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     words = [word.strip() for word in inner.split(",")]
     if inner.strip() and all(_INDEX.match(word) for word in words):

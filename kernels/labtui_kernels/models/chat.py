@@ -11,7 +11,8 @@ tokenizer's own normaliser, splitter and merges. Assistant bodies and the prefil
 model itself writes (``<think>``), never control tokens.
 
 Pictures come before the text of their message. The template writes one image token for each; that one is repeated for every
-merged patch of the picture, as Qwen's processors do.
+merged patch of the picture, as Qwen's processors do. A video is a picture with a token of its own; where the family tells
+its frames apart, the time of each is written before it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ from weakref import WeakKeyDictionary
 
 from labtui_artifacts.errors import UsageError
 from labtui_kernels.lang.positions import ImageSpan
-from labtui_kernels.models.imagetokens import Patches, expand, image_token
+from labtui_kernels.models.imagetokens import (
+    Patches,
+    expand,
+    framed,
+    image_token,
+    is_video,
+    video_token,
+)
 from labtui_kernels.models.info import ModelInfo
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -33,6 +41,9 @@ MAX_CHARACTERS = 4_000_000
 # Wrapped around bodies while the template runs; messages that hold one of these are refused.
 _LITERAL, _MARKUP, _CLOSE = "\ue0f1", "\ue0f2", "\ue0f3"
 _MARKS = re.compile(f"[{_LITERAL}{_MARKUP}{_CLOSE}]")
+
+
+_SMALLER = {False: ", lower max_pixels", True: ", lower max_pixels or max_frames"}
 
 
 @dataclass(frozen=True)
@@ -87,17 +98,21 @@ def render(
         marked = _wrap(checked[0]["content"], _LITERAL)
         text = checked[0]["content"]
     else:
-        if pictures:
-            _check_takes_pictures(tokenizer)
+        for kind in sorted({is_video(picture) for picture in pictures}):
+            _check_takes_pictures(tokenizer, kind)
         marked, text = _apply(tokenizer, checked, thinking)
     marked += _wrap(prefill, _MARKUP)
     text += prefill
     plain, spans = _unmark(marked)
     assert plain == text
+    videos = [picture for picture in pictures if is_video(picture)]
+    if videos:
+        text, spans = _with_frames(tokenizer, text, spans, videos)
     ids, offsets = _tokenize(tokenizer, text, spans)
     images: tuple[ImageSpan, ...] = ()
     if pictures:
-        ids, offsets, images = expand(ids, offsets, image_token(tokenizer)[1], pictures)
+        tokens = {False: image_token(tokenizer)[1]} | ({True: video_token(tokenizer)[1]} if videos else {})
+        ids, offsets, images = expand(ids, offsets, tokens, pictures)
     return _assemble(ids, offsets, text, spans, images)
 
 
@@ -109,11 +124,12 @@ def plain_tokens(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, 
 def require_room(rendered: Rendered, info: ModelInfo, max_new_tokens: int = 1) -> None:
     """UsageError when the prompt and the answer do not fit the model's context."""
     if len(rendered.ids) + max_new_tokens > info.context_length:
-        seen = sum(span.stop - span.start for span in rendered.images)
+        seen = sum(span.tokens for span in rendered.images)
         raise UsageError(
             f"the prompt has {len(rendered.ids)} tokens{f' ({seen} of them pictures)' if seen else ''} and the answer "
             f"up to {max_new_tokens}, but the context of {info.name} holds {info.context_length}: "
-            f"shorten the prompt{', lower max_pixels' if seen else ''} or lower max_new_tokens"
+            f"shorten the prompt{_SMALLER[any(one.frames > 1 for one in rendered.images)] if seen else ''} "
+            "or lower max_new_tokens"
         )
 
 
@@ -122,7 +138,7 @@ def _check(
 ) -> list[dict[str, Any]]:
     """The messages as plain role, content and number of images; UsageError says which one is wrong."""
     checked: list[dict[str, Any]] = []
-    total = len(prefill)
+    total, named = len(prefill), 0
     for number, message in enumerate(messages, 1):
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
@@ -135,8 +151,10 @@ def _check(
             raise UsageError(
                 f"message {number}: images is {str(images)[:40]!r}; expected a list or a number of them"
             )
-        checked.append({"role": role, "content": content, "images": images})
+        shown = [is_video(picture) for picture in pictures[named : named + images]]
+        checked.append({"role": role, "content": content, "images": images, "videos": shown})
         total += len(content)
+        named += images
     for text in (*(message["content"] for message in checked), prefill):
         if _MARKS.search(text) or any("\ud800" <= character <= "\udfff" for character in text):
             raise UsageError(
@@ -146,24 +164,44 @@ def _check(
         raise UsageError(f"the prompt has {total} characters; at most {MAX_CHARACTERS} are accepted")
     if not any(message["content"].strip() or message["images"] for message in checked):
         raise UsageError("the prompt is empty: give at least one message with text")
-    named = sum(message["images"] for message in checked)
     if named != len(pictures):
         raise UsageError(f"the messages name {named} pictures, but {len(pictures)} were given")
     return checked
 
 
-def _check_takes_pictures(tokenizer: Any) -> None:
-    """UsageError when the chat template has no place for a picture."""
-    token, _ = image_token(tokenizer)
-    probe = [{"role": "user", "content": "x", "images": 1}]
+def _check_takes_pictures(tokenizer: Any, video: bool) -> None:
+    """UsageError when the chat template has no place for a picture, or for a ``video``."""
+    token, _ = video_token(tokenizer) if video else image_token(tokenizer)
+    probe = [{"role": "user", "content": "x", "images": 1, "videos": [video]}]
     try:
         found = _template(tokenizer, probe, None).count(token)
     except UsageError:
         found = 0
     if found != 1:
+        what, it = ("videos", "video") if video else ("pictures", "picture")
         raise UsageError(
-            "this model's chat template takes no pictures: load a model that reads them, or take the picture out"
+            f"this model's chat template takes no {what}: load a model that reads them, or take the {it} out"
         )
+
+
+def _with_frames(
+    tokenizer: Any, text: str, spans: list[_Span], videos: Sequence[Patches]
+) -> tuple[str, list[_Span]]:
+    """The text with what stands for each video's frames in the place of its token, and where the bodies then lie."""
+    token, number = video_token(tokenizer)
+    places = [start for start, _, found in _control_places(tokenizer, text, spans) if found == number]
+    parts, last, added = [], 0, 0
+    moved = list(spans)
+    for place, video in zip(places, videos, strict=False):
+        said = framed(tokenizer, video)
+        parts += [text[last:place], said]
+        last = place + len(token)
+        more = len(said) - len(token)
+        moved = [
+            _Span(s.start + more, s.stop + more, s.markup) if s.start >= place + added else s for s in moved
+        ]
+        added += more
+    return "".join([*parts, text[last:]]), moved
 
 
 def _apply(tokenizer: Any, messages: list[dict[str, Any]], thinking: bool | None) -> tuple[str, str]:
@@ -196,11 +234,12 @@ def _template(tokenizer: Any, messages: list[dict[str, Any]], thinking: bool | N
 
 
 def _parts(message: dict[str, Any]) -> Any:
-    """A message's content as templates take it: text alone, or its pictures and then its text."""
+    """A message's content as templates take it: text alone, or its pictures and videos and then its text."""
     if not message.get("images"):
         return message["content"]
     text = [{"type": "text", "text": message["content"]}] if message["content"] else []
-    return [*[{"type": "image"}] * message["images"], *text]
+    shown = message.get("videos") or [False] * message["images"]
+    return [*({"type": "video" if video else "image"} for video in shown), *text]
 
 
 def _check_thinking(tokenizer: Any, text: str, thinking: bool | None) -> None:
@@ -358,5 +397,6 @@ def _assemble(
     if pieces and done < len(text):
         pieces[-1] += text[done:]
     for image in images:
-        content[image.start : image.stop] = [False] * (image.stop - image.start)
+        for place in image.positions:
+            content[place] = False
     return Rendered(ids, pieces, content, text, images)

@@ -24,6 +24,7 @@ from labtui_kernels.models.families.vision import VisionFamily
 from labtui_kernels.models.jsonfile import read_json
 from labtui_kernels.models.processor import ProcessorSettings, read_settings
 from labtui_kernels.models.source import Source
+from labtui_kernels.models.videosettings import VideoSettings, read_video_settings
 from labtui_kernels.models.weights import weight_files, weight_map
 
 GGUF_FAMILIES = {
@@ -69,6 +70,7 @@ class Checkpoint:
     tower: int = 0
     windowed: tuple[int, ...] = ()
     processor: ProcessorSettings | None = None
+    videos: VideoSettings | None = None
 
     @property
     def blocks(self) -> int:
@@ -135,6 +137,7 @@ def _inspect_folder(source: Source) -> Checkpoint:
         tower=sum(size for name, size in sizes.items() if _TOWER.match(name)),
         windowed=seeing.windowed(config) if seeing else (),
         processor=read_settings(folder, config) if seeing else None,
+        videos=read_video_settings(folder, config) if seeing else None,
     )
 
 

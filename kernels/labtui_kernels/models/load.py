@@ -27,6 +27,7 @@ from labtui_kernels.models.info import ModelInfo
 from labtui_kernels.models.processor import ProcessorSettings
 from labtui_kernels.models.progress import Progress, Steps, silent, watch_tensors
 from labtui_kernels.models.source import Source, locate
+from labtui_kernels.models.videosettings import VideoSettings
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,8 @@ QUANTISATIONS = ("4bit", "8bit")
 class LoadedModel:
     """A model that is ready: in evaluation mode without gradients, with its tokenizer and its adapter.
 
-    ``processor`` says how pictures are prepared; None for text models, and where nothing but the family's defaults is known.
+    ``processor`` and ``videos`` say how pictures and videos are prepared; None for text models, and where nothing but the
+    family's defaults is known.
     """
 
     model: Any
@@ -48,6 +50,7 @@ class LoadedModel:
     info: ModelInfo
     device: torch.device
     processor: ProcessorSettings | None = None
+    videos: VideoSettings | None = None
 
 
 def load(
@@ -299,7 +302,9 @@ def _loaded(
         )
     _check_image_token(checkpoint, model, tokenizer)
     info = replace(info, device=str(device))
-    return LoadedModel(model, tokenizer, checkpoint.family, info, device, checkpoint.processor)
+    return LoadedModel(
+        model, tokenizer, checkpoint.family, info, device, checkpoint.processor, checkpoint.videos
+    )
 
 
 def _check_image_token(checkpoint: Checkpoint, model: Any, tokenizer: Any) -> None:

@@ -74,21 +74,28 @@ def read_picture(path: Path) -> bytes:
 def open_picture(source: bytes | Path, name: str = "") -> Picture:
     """The picture in a file or in a file's bytes; ``name`` is what errors call it (default: the path).
 
-    UsageError where there is no such file; BadFile, in one line, for what is no image of :data:`FORMATS`, is truncated or
-    damaged, has no pixels or more than :data:`MAX_PIXELS`. Of several frames or pages the first counts; ``note`` says so.
+    A file with frames that follow each other in time gives a :class:`~.videos.Video`, a picture of its first frame; of
+    several pages the first counts, and ``note`` says so. UsageError where there is no such file; BadFile, in one line, for
+    what is no image of :data:`FORMATS` and no video, is truncated or damaged, has no pixels or more than :data:`MAX_PIXELS`.
     """
+    from labtui_kernels.models import videos
+
     data = source if isinstance(source, bytes) else read_picture(source)
     name = name or ("the picture" if isinstance(source, bytes) else str(source))
     if len(data) > MAX_BYTES:
         raise BadFile(f"{name}: over {MAX_BYTES >> 20} MiB; pictures up to that size are read")
     if not data:
-        raise BadFile(f"{name}: is empty; expected an image file ({', '.join(FORMATS)})")
-    with _one_line(name):
+        raise BadFile(f"{name}: is empty; expected an image file ({', '.join(FORMATS)}) or a video")
+    if videos.container_of(data):
+        return videos.open_container(data, name)
+    with one_line(name):
         opened = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_size(name, *opened.size)
         several = bool(getattr(opened, "is_animated", False))
         opened.load()
-        image = _upright(_rgb(name, opened), opened)
+        image = plain(name, opened)
+        if videos.moves(opened):
+            return videos.of_image(opened, image, data, name)
     return Picture(image, digest_of(data), image.size, name, "first of several frames" if several else "")
 
 
@@ -114,7 +121,7 @@ def thumbnail(picture: Picture, side: int = 256, most: int = 24 * 1024) -> bytes
 
 
 @contextmanager
-def _one_line(name: str) -> Iterator[None]:
+def one_line(name: str) -> Iterator[None]:
     """Whatever Pillow raises over a hostile or damaged file, as one line; what it would print is not printed."""
     with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -143,6 +150,11 @@ def _check_size(name: str, width: int, height: int) -> None:
             f"{name}: is {width} x {height} pixels; at most {MAX_PIXELS // 10**6} million are decoded, with sides up to "
             f"{MAX_SIDE}: make it smaller"
         )
+
+
+def plain(name: str, opened: Image.Image) -> Image.Image:
+    """What an opened image shows now, RGB and upright."""
+    return _upright(_rgb(name, opened), opened)
 
 
 def _rgb(name: str, image: Image.Image) -> Image.Image:

@@ -2,7 +2,7 @@
 
 The work is done by the Pillow processor of transformers, which all Qwen families with a tower use; it needs no
 torchvision. Where ``qwen_vl_utils`` imports, a picture takes its size through it, as in Qwen's own examples; the result is
-the same. Videos are not read: their processors need torchvision; frames can be given as several pictures of a message.
+the same. Videos go through :mod:`.videopixels`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from labtui_artifacts.errors import UsageError
 from labtui_kernels.lang.positions import ImageSpan
 from labtui_kernels.models.pictures import Picture
 from labtui_kernels.models.processor import BICUBIC, ProcessorSettings, default_settings
+from labtui_kernels.models.videos import Video
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,9 @@ class Pixels:
 
     ``values`` is float32 ``[patches, c]`` in merge-group order, ``grid`` (frames, rows, columns) in patches, ``digest`` that
     of the picture's file. ``size`` is the picture's (width, height) and ``resized`` that of what was cut into patches.
+
+    Of a video, ``seconds`` is how long each frame of the grid lasts (None for a picture), ``when`` the second at which each
+    is, and ``stamps`` the same where the prompt is to say so.
     """
 
     values: torch.Tensor = field(repr=False)
@@ -45,6 +49,19 @@ class Pixels:
     resized: tuple[int, int]
     size: tuple[int, int]
     merge: int = 2
+    seconds: float | None = None
+    stamps: tuple[float, ...] = ()
+    when: tuple[float, ...] = ()
+
+    @property
+    def frames(self) -> int:
+        """Frames of the grid: 1 for a picture; of a video each stands for as many of its frames as a patch spans."""
+        return self.grid[0]
+
+    @property
+    def video(self) -> bool:
+        """Whether it is a video."""
+        return self.seconds is not None
 
     @property
     def rows(self) -> int:
@@ -62,8 +79,8 @@ class Pixels:
         return self.grid[0] * self.rows * self.cols
 
     def span(self, start: int, ink: tuple[bool, ...] = ()) -> ImageSpan:
-        """Where it lies in a prompt whose position ``start`` is its first token."""
-        return ImageSpan(start, self.rows, self.cols, ink)
+        """Where it lies in a prompt whose position ``start`` is its first token, if no text stands between its frames."""
+        return ImageSpan(start, self.rows, self.cols, ink, self.frames)
 
     def rect(self, row: int, col: int) -> tuple[float, float, float, float]:
         """The rectangle (x0, y0, x1, y1) of a merged patch in pixels of the original picture, x1 and y1 exclusive.
@@ -106,30 +123,46 @@ class Pixels:
         return tuple(found)
 
 
-def settings_of(loaded: LoadedModel) -> ProcessorSettings:
-    """How a model's pictures are prepared; UsageError for a model without a vision tower."""
+def require_tower(loaded: LoadedModel) -> None:
+    """UsageError for a model without a vision tower."""
     if not loaded.family.vision:
         raise UsageError(
             f"{loaded.info.name} reads text only: it has no vision tower; load a model that has one, such as "
             "Qwen/Qwen2.5-VL-3B-Instruct, or take the picture out of the prompt"
         )
+
+
+def settings_of(loaded: LoadedModel) -> ProcessorSettings:
+    """How a model's pictures are prepared; UsageError for a model without a vision tower."""
+    require_tower(loaded)
     return loaded.processor or default_settings(loaded.model.config)
 
 
 def prepare_pixels(
-    loaded: LoadedModel, picture: Picture, min_pixels: int | None = None, max_pixels: int | None = None
+    loaded: LoadedModel,
+    picture: Picture,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    fps: float | None = None,
+    max_frames: int | None = None,
 ) -> Pixels:
-    """What the model's tower gets for ``picture``, on the CPU in float32.
+    """What the model's tower gets for ``picture`` or a video, on the CPU in float32.
 
-    ``min_pixels`` and ``max_pixels`` bound the area that it is resized to, in pixels (default: the checkpoint's). UsageError
-    for a text model, for bounds that make no sense, and for a picture that is too small or too long for the processor.
+    ``min_pixels`` and ``max_pixels`` bound the area that it (or each of its frames) is resized to, in pixels (default: the
+    checkpoint's); of a video ``fps`` frames a second are taken, ``max_frames`` at most. UsageError for a text model, for
+    bounds that make no sense, and for a picture that is too small or too long for the processor.
     """
+    if isinstance(picture, Video):
+        from labtui_kernels.models.videopixels import prepare_video, video_settings_of
+
+        bounded = video_settings_of(loaded).bounded(min_pixels, max_pixels, fps, max_frames)
+        return prepare_video(bounded, picture, stamped=loaded.family.timestamps)
     return prepare(settings_of(loaded).bounded(min_pixels, max_pixels), picture)
 
 
 def prepare(settings: ProcessorSettings, picture: Picture) -> Pixels:
     """The same for a processor's settings alone."""
-    _check_shape(settings, picture)
+    check_shape(settings, picture)
     processor: Any = _processor(settings)
     made = processor(images=[_through_utils(settings, picture.image)], return_tensors="pt")
     grid = tuple(int(count) for count in made["image_grid_thw"][0])
@@ -143,10 +176,11 @@ def prepare(settings: ProcessorSettings, picture: Picture) -> Pixels:
     )
 
 
-def _check_shape(settings: ProcessorSettings, picture: Picture) -> None:
+def check_shape(settings: ProcessorSettings, picture: Picture, smallest: int | None = None) -> None:
+    """UsageError for a picture whose sides are under ``smallest`` pixels, or one is too long for the other."""
     width, height = picture.size
     # Up to half a merged patch a side is rounded to none, where the tools that make pixels part ways.
-    least = settings.factor // 2 + 1
+    least = smallest or settings.factor // 2 + 1
     if min(width, height) < least:
         raise UsageError(
             f"{picture.name or 'the picture'}: is {width} x {height} pixels, smaller than a patch of this model; expected "

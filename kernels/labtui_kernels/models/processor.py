@@ -88,11 +88,12 @@ def read_settings(folder: Path, config: Any) -> ProcessorSettings:
             if not isinstance(said, Mapping):
                 raise BadFile(f"{path}: image_processor is a {type(said).__name__}; expected an object")
         if said:
-            return _checked(settings, said, str(path))
+            return checked(settings, said, str(path))
     return settings
 
 
-def _checked(settings: ProcessorSettings, said: Mapping[str, Any], place: str) -> ProcessorSettings:
+def checked(settings: ProcessorSettings, said: Mapping[str, Any], place: str) -> ProcessorSettings:
+    """``settings`` with what a processor's file says instead; BadFile where that cannot be."""
     for key, wanted in (
         ("patch_size", settings.patch),
         ("merge_size", settings.merge),

@@ -12,6 +12,7 @@ from .context import JobContext, Steps
 from .decode import decode, new_resolver, resolve
 from .detokenize import Vocabulary
 from .measure import measure, prepare
+from .pictures import Area
 from .prompts import Prompted, rendered
 from .resolve import PLAIN, Resolved, Resolver, check_places, read_positions
 from .rows import LiveRow, summary
@@ -35,7 +36,7 @@ class GenerateRecipe:
     def _prompt(self, ctx: JobContext) -> Prompted:
         spec = self.spec
         messages = as_messages(spec.prompt, spec.system)
-        return rendered(ctx, messages, spec.thinking, spec.prefill, area=(spec.min_pixels, spec.max_pixels))
+        return rendered(ctx, messages, spec.thinking, spec.prefill, area=Area.of(spec))
 
     def run(self, ctx: JobContext) -> Steps:
         spec = self.spec

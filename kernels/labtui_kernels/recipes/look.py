@@ -5,7 +5,8 @@ how alike), ``-similar`` (cosines to all patches), ``-readings`` (nearest words,
 (nearest tokens of an index, raw and centred), ``-attention`` (a row a word behind the picture: its weights to all
 patches) and ``-effect`` (how far edits move each patch).
 
-At the tower's sites a merged patch is the mean of its four patches. Everything else is of its one vector.
+Of a video one frame is read, as the tower takes frames. At the tower's sites a merged patch is the mean of its four
+patches. Everything else is of its one vector.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from labtui_sessions.looks import pack, pack_half
 
 from ..engine.capture import Prompt
 from ..lang.edits import parse_edits
-from ..lang.positions import Where
+from ..lang.positions import ImageSpan, Where
 from ..lang.sites import Site
 from ..models import memory
 from ..neighbours.search import Hit, IndexSearch, require_model
@@ -33,6 +34,7 @@ from .attending import attending, too_large, words_of
 from .context import JobContext, Steps
 from .decode import new_resolver, resolve
 from .keep import finite
+from .pictures import Area
 from .prompts import Prompted, rendered
 from .resolve import Resolved, check_places
 
@@ -59,6 +61,7 @@ class LookRecipe:
     def __init__(self, spec: Look) -> None:
         self.spec = spec
         self._notes: list[str] = []
+        self._where = Where("image")
 
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         spec, shape = self.spec, ctx.loaded.info.shape
@@ -67,8 +70,8 @@ class LookRecipe:
         terms = parse_edits(spec.edits, shape) if spec.edits else ()
         check_places(terms, prompt)
         new_resolver(ctx, spec.force).missing(terms)  # names a direction that is not there
-        pixels, span = prompt.pixels[spec.number], prompt.images[spec.number]
-        self._check_size(ctx, pixels.tokens)
+        pixels, span = prompt.pixels[spec.number], self._span(prompt)
+        self._check_size(ctx, span.tokens)
         if "neighbours" in spec.parts:
             self._search(ctx)
         return {
@@ -81,6 +84,11 @@ class LookRecipe:
             "size": list(pixels.size),
             "start": span.start,
             "tokens": len(prompt.ids),
+            **(
+                {"frame": spec.frame, "frames": pixels.frames, "when": pixels.when[spec.frame]}
+                if pixels.video
+                else {}
+            ),
         }
 
     def run(self, ctx: JobContext) -> Steps:
@@ -88,6 +96,7 @@ class LookRecipe:
         self._notes = []
         sites, parts = sites_of(spec, shape), spec.parts
         prompt = self._prompt(ctx)
+        self._where = self._place(prompt)
         cols, read = prompt.images[spec.number].cols, prompt.to_read()
         states = yield from self._states(ctx, read, sites)
         if "norms" in parts:
@@ -103,7 +112,7 @@ class LookRecipe:
             yield from self._neighbours(ctx, {site: v for site, v in states.items() if in_decoder(site)})
         if "attention" in parts:
             yield from self._attention(ctx, prompt, [site for site in sites if is_block(site)])
-        result: dict[str, Any] = {"table": self._base(ctx), "patches": prompt.pixels[spec.number].tokens}
+        result: dict[str, Any] = {"table": self._base(ctx), "patches": self._span(prompt).tokens}
         if "effect" in parts:
             resolver = new_resolver(ctx, spec.force)
             resolved = yield from resolve(ctx, resolver, parse_edits(spec.edits, shape))
@@ -120,13 +129,31 @@ class LookRecipe:
     def _prompt(self, ctx: JobContext) -> Prompted:
         spec = self.spec
         chat = as_messages(spec.prompt, spec.system)
-        found = rendered(ctx, chat, spec.thinking, area=(spec.min_pixels, spec.max_pixels))
+        found = rendered(ctx, chat, spec.thinking, area=Area.of(spec))
         if spec.number >= len(found.images):
             has = f"{len(found.images)} pictures, counted from 0" if found.images else "no picture"
             raise spec.refuse(
                 "number" if found.images else "prompt", f"the prompt has {has}; expected one to look at"
             )
+        frames = found.pixels[spec.number].frames
+        if spec.frame >= frames:
+            has = f"a video of {frames} frames as the tower takes them" if frames > 1 else "a picture"
+            last = f" to {frames - 1}" if frames > 1 else ""
+            raise spec.refuse("frame", f"image{spec.number} is {has}; expected 0{last}")
         return found
+
+    def _span(self, prompt: Prompted) -> ImageSpan:
+        """Where the frame that is looked at lies; all of a picture."""
+        span = prompt.images[self.spec.number]
+        each = span.rows * span.cols
+        return ImageSpan(span.positions[self.spec.frame * each], span.rows, span.cols)
+
+    def _place(self, prompt: Prompted) -> Where:
+        span, frame = prompt.images[self.spec.number], self.spec.frame
+        if span.frames == 1:
+            return Where("image", number=self.spec.number)
+        whole = (0, span.rows, 0, span.cols)
+        return Where("image", number=self.spec.number, rect=whole, frames=(frame, frame + 1))
 
     def _check_size(self, ctx: JobContext, patches: int) -> None:
         """Refuse a picture of more patches than can be held or told of."""
@@ -154,11 +181,10 @@ class LookRecipe:
     ) -> Generator[None, None, States]:
         """Float32 [patches, d] by site, a line a merged patch."""
         ctx.budget("capture", BUDGET)
-        where = Where("image", number=self.spec.number)
         edits = resolved.edits if resolved is not None else ()
         found: States = {}
         for _, readings in ctx.engine.capture_parts(
-            [prompt], sites, pooling="none", where=where, edits=edits
+            [prompt], sites, pooling="none", where=self._where, edits=edits
         ):
             found.update(readings)
             yield
@@ -271,8 +297,8 @@ class LookRecipe:
             )
             return
         ctx.budget("attention", BUDGET)
-        span = prompt.images[self.spec.number]
-        words = words_of(prompt, span)
+        span = self._span(prompt)
+        words = words_of(prompt, prompt.images[self.spec.number])
         found: States = {}
         for part in attending(ctx, prompt.to_read(), sites, words, span):
             found = part or found

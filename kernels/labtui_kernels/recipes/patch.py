@@ -19,6 +19,7 @@ from .decode import decode, new_resolver, resolve
 from .detokenize import Vocabulary
 from .keep import check_free, keep
 from .measure import measure, prepare
+from .pictures import Area
 from .prompts import Prompted, rendered
 from .resolve import Resolver
 from .rows import LiveRow, summary
@@ -53,7 +54,7 @@ class PatchRecipe:
     def _prompt(self, ctx: JobContext) -> Prompted:
         spec = self.spec
         messages = as_messages(spec.prompt, spec.system)
-        return rendered(ctx, messages, spec.thinking, spec.prefill, area=(spec.min_pixels, spec.max_pixels))
+        return rendered(ctx, messages, spec.thinking, spec.prefill, area=Area.of(spec))
 
     def _position(self, prompt: Prompted) -> int:
         """The position counted from the prompt's start; it must exist in the giving arm."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from labtui_artifacts.images import ImageStore, is_digest, short
@@ -16,10 +16,25 @@ from .context import JobContext
 MOST_BYTES = 256 * 1024 * 1024
 """Pixel values that are kept for a model: some hundreds of photographs, thousands of small pictures."""
 
-Area = tuple[int | None, int | None]
-"""The least and the most pixels that a picture is resized to; None leaves it to the model's own processor."""
 
-_Key = tuple[str, int | None, int | None]
+class Area(NamedTuple):
+    """The least and the most pixels that a picture, or a frame of a video, is resized to, how many frames of a second are
+    taken of a video, and how many at most; None leaves it to the model's own processor."""
+
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    fps: float | None = None
+    max_frames: int | None = None
+
+    @classmethod
+    def of(cls, asked: Any) -> Area:
+        """What a spec says of it."""
+        return cls(*(getattr(asked, name, None) for name in cls._fields))
+
+
+USUAL = Area()
+
+_Key = tuple[str, Area]
 
 
 class _Kept:
@@ -44,26 +59,19 @@ class _Kept:
 _kept: WeakKeyDictionary[Any, _Kept] = WeakKeyDictionary()
 
 
-def pixels_of(
-    loaded: LoadedModel, picture: Picture, min_pixels: int | None = None, max_pixels: int | None = None
-) -> Pixels:
+def pixels_of(loaded: LoadedModel, picture: Picture, area: Area = USUAL) -> Pixels:
     """What the model's tower gets for an opened picture; the last ones are kept. Errors as of ``prepare_pixels``."""
     kept = _kept.setdefault(loaded.model, _Kept())
-    key = (picture.digest, min_pixels, max_pixels)
+    key = (picture.digest, area)
     found = kept.get(key)
     if found is None:
-        found = prepare_pixels(loaded, picture, min_pixels, max_pixels)
+        found = prepare_pixels(loaded, picture, *area)
         kept.put(key, found)
     return found
 
 
 def stored_pixels(
-    loaded: LoadedModel,
-    images: ImageStore,
-    digest: str,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
-    name: str = "",
+    loaded: LoadedModel, images: ImageStore, digest: str, area: Area = USUAL, name: str = ""
 ) -> Pixels:
     """The same for a picture of the kernel's store; ``name`` is what the user calls it.
 
@@ -71,12 +79,12 @@ def stored_pixels(
     """
     settings_of(loaded)
     kept = _kept.setdefault(loaded.model, _Kept())
-    found = kept.get((digest, min_pixels, max_pixels))
+    found = kept.get((digest, area))
     if found is not None:
         return found
     called = name or (short(digest) if is_digest(digest) else digest)
     picture = open_picture(images.read(digest, name), f"picture {called}")
-    return pixels_of(loaded, picture, min_pixels, max_pixels)
+    return pixels_of(loaded, picture, area)
 
 
 def keep(ctx: JobContext, data: bytes, name: str) -> Picture:

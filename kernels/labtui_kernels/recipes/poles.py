@@ -14,6 +14,7 @@ from ..lang.sites import Site, site_width
 from ..specs import Diagnose, Direction, Message, as_messages
 from ..specs.fields import parse_read
 from .context import JobContext
+from .pictures import Area
 from .prompts import Prompted, rendered
 
 BUDGET = 600.0
@@ -31,10 +32,7 @@ def chats(spec: Direction | Diagnose) -> list[list[list[Message]]]:
 
 def pairs(ctx: JobContext, spec: Direction | Diagnose) -> tuple[list[Prompted], list[Prompted]]:
     """The prompts of both poles, paired by index."""
-    read = [
-        [rendered(ctx, chat, spec.thinking, area=(spec.min_pixels, spec.max_pixels)) for chat in pair]
-        for pair in chats(spec)
-    ]
+    read = [[rendered(ctx, chat, spec.thinking, area=Area.of(spec)) for chat in pair] for pair in chats(spec)]
     return [pair[0] for pair in read], [pair[1] for pair in read]
 
 

@@ -14,7 +14,7 @@ from ..models.pictures import Picture
 from ..models.pixels import Pixels
 from ..specs import Message, as_messages
 from .context import JobContext
-from .pictures import Area, pixels_of, stored_pixels
+from .pictures import USUAL, Area, pixels_of, stored_pixels
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,18 @@ class Prompted(Rendered):
     def inputs(self) -> tuple[ImageInput, ...]:
         """Its pictures as the engine takes them."""
         pairs = zip(self.images, self.pixels, strict=True)
-        return tuple(ImageInput(p.values, p.grid, span.start, p.digest, span.ink) for span, p in pairs)
+        return tuple(
+            ImageInput(p.values, p.grid, span.start, p.digest, span.ink, p.seconds, span.starts)
+            for span, p in pairs
+        )
 
     def to_read(self, answer: Sequence[int] = ()) -> Prompt:
         """It as a prompt to read activations of, with the tokens of an answer behind it."""
         return Prompt(tuple(self.ids), tuple(self.content), tuple(answer), images=self.inputs)
 
-    def seen(self, area: Area = (None, None)) -> list[dict[str, Any]]:
+    def seen(self, area: Area = USUAL) -> list[dict[str, Any]]:
         """Its pictures as ``row.started`` records them."""
-        bounds = dict(zip(("min_pixels", "max_pixels"), area, strict=True))
-        given = {name: bound for name, bound in bounds.items() if bound is not None}
+        given = {name: bound for name, bound in area._asdict().items() if bound is not None}
         pairs = zip(self.images, self.pixels, strict=True)
         return [
             {
@@ -45,6 +47,8 @@ class Prompted(Rendered):
                 "rows": s.rows,
                 "cols": s.cols,
                 "grid": list(p.grid),
+                **({"seconds": p.seconds} if p.video else {}),
+                **({"starts": list(s.starts)} if s.starts else {}),
                 **given,
             }
             for s, p in pairs
@@ -73,23 +77,23 @@ def rendered(
     prefill: str = "",
     answer: int = 1,
     *,
-    area: Area = (None, None),
+    area: Area = USUAL,
     given: Mapping[str, Picture] | None = None,
 ) -> Prompted:
     """The prompt's tokens and pixels; a last turn of the assistant's becomes the beginning of the answer.
 
-    Pictures come from the kernel's store by their digests, or from ``given``; ``area`` bounds their pixels. Raises
-    UsageError for what the template or the tower refuses, for a picture that is not there, and when ``answer`` more tokens
-    do not fit the context.
+    Pictures come from the kernel's store by their digests, or from ``given``; ``area`` bounds their pixels and
+    frames. Raises UsageError for what the template or the tower refuses, for a picture that is not there, and when
+    ``answer`` more tokens do not fit the context.
     """
     turns = list(messages)
     if turns and turns[-1].role == "assistant":
         prefill = turns.pop().content + prefill
     known = given or {}
     pixels = tuple(
-        pixels_of(ctx.loaded, known[image], *area)
+        pixels_of(ctx.loaded, known[image], area)
         if image in known
-        else stored_pixels(ctx.loaded, ctx.images, image, *area, ctx.picture_names.get(image, ""))
+        else stored_pixels(ctx.loaded, ctx.images, image, area, ctx.picture_names.get(image, ""))
         for turn in turns
         for image in turn.images
     )

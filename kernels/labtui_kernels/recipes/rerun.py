@@ -15,7 +15,7 @@ from ..specs import RecordedImage, RecordedRow, Rerun
 from .context import JobContext, Steps
 from .decode import new_resolver, resolve
 from .detokenize import Vocabulary
-from .pictures import stored_pixels
+from .pictures import Area, stored_pixels
 from .resolve import Resolved, Resolver
 
 TABLE = "rerun"
@@ -158,15 +158,22 @@ def _engine_row(ctx: JobContext, row: RecordedRow, key: str, resolved: Resolved)
 
 def _image(ctx: JobContext, row: RecordedRow, image: RecordedImage) -> ImageInput:
     """A recorded picture from the store; JobFailed where this model makes other patches of it."""
-    pixels = stored_pixels(
-        ctx.loaded, ctx.images, image.digest, image.min_pixels, image.max_pixels, image.name
-    )
-    if list(pixels.grid) != list(image.grid):
+    pixels = stored_pixels(ctx.loaded, ctx.images, image.digest, Area.of(image), image.name)
+    if list(pixels.grid) != list(image.grid) or pixels.video != (image.seconds is not None):
+        then = "of a video" if image.seconds is not None else "of a picture"
         raise JobFailed(
-            f"rerun: row {row.key}: the picture {image.name or short(image.digest)} became {image.grid} patches then and "
-            f"{list(pixels.grid)} now; expected the image processor that it was recorded with"
+            f"rerun: row {row.key}: the picture {image.name or short(image.digest)} became {image.grid} patches {then} then "
+            f"and {list(pixels.grid)} {'of a video' if pixels.video else 'of a picture'} now; expected the image processor "
+            "that it was recorded with"
         )
-    return ImageInput(pixels.values, pixels.grid, image.start, image.digest)
+    return ImageInput(
+        pixels.values,
+        pixels.grid,
+        image.start,
+        image.digest,
+        seconds=image.seconds,
+        starts=tuple(image.starts),
+    )
 
 
 def _shown(vocabulary: Vocabulary, token: int) -> str:

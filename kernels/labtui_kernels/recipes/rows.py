@@ -12,6 +12,7 @@ from ..metrics.base import Values
 from ..specs import Decoding, Message
 from .context import JobContext
 from .detokenize import Detokenizer, Vocabulary
+from .pictures import Area
 from .prompts import Prompted, plain
 from .resolve import PLAIN, Resolved
 
@@ -97,7 +98,7 @@ class LiveRow:
     def start(self, *, prompt_pieces: bool = True) -> None:
         """Tell that the row begins: everything that is needed to repeat it."""
         edited = self.resolved.edited(self.prompt)
-        seen = self.prompt.seen((self.decoding.min_pixels, self.decoding.max_pixels))
+        seen = self.prompt.seen(Area.of(self.decoding))
         self.ctx.emit(
             "row.started",
             {

@@ -27,6 +27,7 @@ from .context import JobContext, Steps
 from .decode import STEP_BUDGET, new_resolver
 from .detokenize import Vocabulary
 from .measure import Measures, measure, prepare
+from .pictures import Area
 from .prompts import Prompted, rendered
 from .resolve import PLAIN, Resolved, Resolver, check_places
 from .rows import LiveRow
@@ -157,7 +158,7 @@ class SweepRun:
                     row.messages,
                     spec.thinking,
                     spec.prefill,
-                    area=(spec.min_pixels, spec.max_pixels),
+                    area=Area.of(spec),
                 )
                 yield
         self._check_places()

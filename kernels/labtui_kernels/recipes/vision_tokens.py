@@ -42,7 +42,7 @@ from ..vision import scenes
 from . import token_tables
 from .context import JobContext, Steps
 from .keep import check_free
-from .pictures import keep
+from .pictures import Area, keep
 from .prompts import Prompted, rendered
 
 KIND = "activations"
@@ -188,8 +188,13 @@ class VisionTokensRecipe:
         chat = [Message(role="user", content=spec.prompt, images=[digest])]
         if spec.system:
             chat.insert(0, Message(role="system", content=spec.system))
-        prompt = rendered(ctx, chat, spec.thinking, area=(spec.min_pixels, spec.max_pixels))
+        prompt = rendered(ctx, chat, spec.thinking, area=Area.of(spec))
         pixels = prompt.pixels[0]
+        if pixels.video:
+            raise spec.refuse(
+                "images",
+                f"picture {number} is a video; expected pictures: give its frames as such, or look at it",
+            )
         for region in regions:
             left, top, right, bottom = region.box
             if left < 0 or top < 0 or right > pixels.size[0] or bottom > pixels.size[1]:

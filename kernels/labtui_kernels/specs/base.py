@@ -72,6 +72,10 @@ Seed: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_SEED)]
 
 Area: TypeAlias = Annotated[int, Meta(ge=1, le=100_000_000)]
 """Pixels of a picture as the tower takes it."""
+Rate: TypeAlias = Annotated[float, Meta(gt=0, le=1000)]
+"""Frames that are taken of a second of a video."""
+Frames: TypeAlias = Annotated[int, Meta(ge=2, le=768)]
+"""Frames that are taken of a video at most."""
 
 
 class Decoding(Spec, frozen=True, kw_only=True):
@@ -90,6 +94,8 @@ class Decoding(Spec, frozen=True, kw_only=True):
     ] = field(default_factory=list)
     min_pixels: Area | None = None
     max_pixels: Area | None = None
+    fps: Rate | None = None
+    max_frames: Frames | None = None
 
 
 def as_messages(prompt: str | Sequence[Message], system: str) -> list[Message]:

@@ -11,7 +11,7 @@ from labtui_artifacts import library
 
 from ..lang.shape import ModelShape
 from ..lang.sites import Site, check_sites, parse_sites
-from .base import Area, Prompt, Seed, Spec, Text, check_prompt
+from .base import Area, Frames, Prompt, Rate, Seed, Spec, Text, check_prompt
 from .fields import Expression, Name, check_name, parse_read
 
 MAX_PAIRS = 2_000
@@ -40,6 +40,8 @@ class Diagnose(Spec, frozen=True, kw_only=True, tag="diagnose"):
     thinking: bool | None = None
     min_pixels: Area | None = None
     max_pixels: Area | None = None
+    fps: Rate | None = None
+    max_frames: Frames | None = None
     table: Name = ""
     name: Name = ""
     replace: bool = False

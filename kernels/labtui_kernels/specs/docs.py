@@ -13,6 +13,8 @@ SHARED: dict[str, str] = {
     "stop": "texts that end an answer (they are left out of it)",
     "min_pixels": "area that smaller pictures are enlarged to; left out: the model's own",
     "max_pixels": "area that larger pictures are reduced to; left out: the model's own",
+    "fps": "frames that are taken of a second of a video; left out: 2",
+    "max_frames": "frames that are taken of a video at most; left out: 32",
     "prompt": "a text (@photo.png in it is a picture), or chat messages of several turns",
     "name": "under which it is kept",
     "replace": "overwrite an artifact of that name",
@@ -81,6 +83,7 @@ FIELDS: dict[str, dict[str, str]] = {
     },
     "look": {
         "number": "which picture of the prompt, from 0",
+        "frame": "of a video: which of its frames as the tower takes them, from 0",
         "sites": "where patches are read; in the tower a merged patch is the mean of its four",
         "readings": "sites of the static readings; empty: all that are read in the decoder; none",
         "index": "a stored index of captions, to search neighbours in; empty: no neighbours",

@@ -1,10 +1,10 @@
 """Pictures in prompts: how a user writes them, and where they stand in a spec.
 
-In a text that a user writes, a word ``@photo.png`` is a picture: ``@``, then a path that ends in one of
-`SUFFIXES`, in double quotes where it has spaces (``@"my photo.png"``). Any other ``@`` is text, and
-``\\@photo.png`` is the text ``@photo.png``. ``@sha256:…`` is a picture that the kernel has already. The command line,
-the app, TOML files and Python all read their prompts by `expand`. In a message, pictures come before the text, wherever
-the word stood; punctuation after a word stays.
+In a text that a user writes, a word ``@photo.png`` is a picture and ``@clip.mp4`` a video, which counts as one: ``@``, then
+a path that ends in one of `SUFFIXES`, in double quotes where it has spaces (``@"my photo.png"``). Any other ``@`` is
+text, and ``\\@photo.png`` is the text ``@photo.png``. ``@sha256:…`` is a picture that the kernel has already. The command
+line, the app, TOML files and Python all read their prompts by `expand`. In a message, pictures come before the text,
+wherever the word stood; punctuation after a word stays.
 
 A message names a picture by its path until a client has sent the file's bytes to the kernel, by ``sha256:…`` of
 those bytes from then on.
@@ -26,7 +26,8 @@ from ..lang.sites import parse_sites
 from ..lang.text import shown
 from .base import Message, PromptSource, Spec
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".webm", ".mkv")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", *VIDEO_SUFFIXES)
 PROMPT_FIELDS = ("prompt", "prompts", "positive", "negative")
 """The fields of specs that hold a prompt, or a list of them."""
 PICTURE_FIELDS = ("image", "images")

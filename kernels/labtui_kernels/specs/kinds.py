@@ -20,11 +20,13 @@ from .base import (
     MAX_TEXT,
     Area,
     Decoding,
+    Frames,
     Message,
     Part,
     Prompt,
     Prompts,
     PromptSource,
+    Rate,
     Seed,
     Spec,
     Text,
@@ -79,6 +81,8 @@ class Direction(Spec, frozen=True, kw_only=True, tag="direction"):
     thinking: bool | None = None
     min_pixels: Area | None = None
     max_pixels: Area | None = None
+    fps: Rate | None = None
+    max_frames: Frames | None = None
     replace: bool = False
 
     def check(self) -> None:
@@ -261,6 +265,10 @@ class RecordedImage(Part, frozen=True, kw_only=True):
     cols: int = 0
     min_pixels: Area | None = None
     max_pixels: Area | None = None
+    fps: Rate | None = None
+    max_frames: Frames | None = None
+    seconds: Annotated[float, Meta(gt=0)] | None = None
+    starts: list[Annotated[int, Meta(ge=0)]] = field(default_factory=list)
     name: Annotated[str, Meta(max_length=200)] = ""
 
 

@@ -11,7 +11,7 @@ from labtui_artifacts.errors import UsageError
 from ..lang.edits import parse_edits
 from ..lang.shape import ModelShape
 from ..lang.sites import Site, check_sites, parse_sites
-from .base import DEFAULT_SYSTEM, Area, Prompt, Spec, Text, check_prompt, shown_prompt
+from .base import DEFAULT_SYSTEM, Area, Frames, Prompt, Rate, Spec, Text, check_prompt, shown_prompt
 from .fields import Expression, Name, check_name
 
 Part: TypeAlias = Literal["norms", "similarity", "readings", "neighbours", "effect", "attention"]
@@ -24,6 +24,7 @@ class Look(Spec, frozen=True, kw_only=True, tag="look"):
 
     prompt: Prompt
     number: Annotated[int, Meta(ge=0, le=63)] = 0
+    frame: Annotated[int, Meta(ge=0, le=10_000)] = 0
     sites: Expression = "vision.merged,llm.*"
     readings: Expression = ""
     index: Name = ""
@@ -34,6 +35,8 @@ class Look(Spec, frozen=True, kw_only=True, tag="look"):
     thinking: bool | None = None
     min_pixels: Area | None = None
     max_pixels: Area | None = None
+    fps: Rate | None = None
+    max_frames: Frames | None = None
     table: Name = ""
     force: bool = False
 

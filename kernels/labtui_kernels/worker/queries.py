@@ -28,6 +28,8 @@ class TokensParams(msgspec.Struct, forbid_unknown_fields=True):
     prefill: str = ""
     min_pixels: int | None = None
     max_pixels: int | None = None
+    fps: float | None = None
+    max_frames: int | None = None
 
 
 def answer(loaded: LoadedModel, engine: Engine, method: str, params: dict[str, Any]) -> Any:
@@ -45,7 +47,7 @@ def _tokens(loaded: LoadedModel, engine: Engine, params: dict[str, Any]) -> dict
     """The prompt as the model gets it: ``ids, pieces, content, text, images``."""
     from labtui_artifacts.images import ImageStore
     from labtui_kernels.models import chat
-    from labtui_kernels.recipes.pictures import stored_pixels
+    from labtui_kernels.recipes.pictures import Area, stored_pixels
     from labtui_kernels.recipes.prompts import thinking_switch
 
     asked = msgspec.convert(params, TokensParams)
@@ -54,7 +56,7 @@ def _tokens(loaded: LoadedModel, engine: Engine, params: dict[str, Any]) -> dict
     named = [str(image) for message in asked.messages for image in message.get("images") or ()]
     if len(named) > MAX_IMAGES:
         raise UsageError(f"the prompt has {len(named)} pictures: too many to show")
-    pixels = [stored_pixels(loaded, store, one, asked.min_pixels, asked.max_pixels) for one in named]
+    pixels = [stored_pixels(loaded, store, one, Area.of(asked)) for one in named]
     rendered = chat.render(
         loaded.tokenizer, asked.messages, thinking=thinking, prefill=asked.prefill, pictures=pixels
     )

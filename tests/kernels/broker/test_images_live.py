@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -17,6 +19,7 @@ from labtui_sessions.bundle import open_bundle
 from labtui_sessions.replay import Replay
 from labtui_sessions.verify import verify
 from tests.support import kernels
+from tests.support.films import film, plain
 from tests.support.tiny_vision import noise
 
 GENERATE: dict[str, Any] = {"kind": "generate", "max_new_tokens": 2}
@@ -163,4 +166,33 @@ async def test_a_text_model_takes_no_picture(photo: Path) -> None:
     with pytest.raises(UsageError, match="this model reads none: it has no vision tower"):
         await pictures.submit(lab, GENERATE | {"prompt": "@photo.png What?"})
     assert not added(lab)
+    await lab.close()
+
+
+async def test_a_video_is_sent_kept_and_shown_by_its_first_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip.mp4").write_bytes(film([plain((250, 20, 20))] + [plain((20, 20, 250))] * 11))
+    data = (tmp_path / "clip.mp4").read_bytes()
+    lab = await seeing()
+    spec = GENERATE | {"prompt": "@clip.mp4 What moves?"}
+    found = pictures.look(tmp_path / "clip.mp4")
+    assert (found.size, found.note) == ((96, 64), "video of 12 frames, 1.2 s") and found.view is not None
+    await pictures.submit(lab, spec)
+    (event,) = added(lab)
+    assert ImageStore().read(event["digest"]) == data
+    assert (event["name"], event["width"], event["height"]) == ("clip.mp4", 96, 64)
+    assert (event["frames"], event["seconds"]) == (12, 1.2)
+    red, _, blue = np.asarray(Image.open(io.BytesIO(event["thumbnail"])).convert("RGB"))[5, 5].tolist()
+    assert red > 200 > 60 > blue
+    # A client without PyAV sends the file unseen; the kernel opens it.
+    monkeypatch.setattr(pictures, "_files", OrderedDict())
+    monkeypatch.setattr("labtui_kernels.models.videos.readable", lambda: False)
+    unseen = pictures.look(tmp_path / "clip.mp4")
+    assert (unseen.digest, unseen.size, unseen.view) == (event["digest"], (0, 0), None)
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadFile, match=r"damaged or truncated video") as refused:
+        await pictures.submit(lab, GENERATE | {"prompt": "@cut.mp4 What?"})
+    assert "\n" not in str(refused.value) and len(list(ImageStore())) == 1
     await lab.close()

@@ -375,7 +375,7 @@ def test_edits_that_leave_no_trace_change_nothing() -> None:
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"])
 def test_frames_of_one_grid(family: str) -> None:
-    """Two frames are one image whose rows go on in the second frame."""
+    """Two frames are one image, and a place may name one of them."""
     loaded = tiny_vision(family)
     config = loaded.model.config
     (image,) = pictured(loaded, [(4, 3)], 1).images
@@ -385,7 +385,7 @@ def test_frames_of_one_grid(family: str) -> None:
     row = Row("frames", (5, 6, *tokens_, 9), images=(frames,), max_new_tokens=5)
     assert tokens(run(Engine(loaded).batch(), [row])["frames"]) == generate(loaded, row)
     engine, at = Engine(loaded), site("vision.embed")
-    second = parse_where("image[3:6,0:4]")
+    second = parse_where("image[1:2,0:3,0:4]")
     whole = engine.capture([row], [at], pooling="none")[at]
     assert torch.equal(engine.capture([row], [at], pooling="none", where=second)[at], whole[48:])
 

@@ -135,11 +135,10 @@ def test_inks_palettes_grey_and_one_bit() -> None:
     assert sorted(np.unique(pixels_of(encode(image.convert("1"), "PNG")))) == [0, 255]
 
 
-def test_the_first_frame_counts_and_it_is_said() -> None:
+def test_the_first_page_counts_and_it_is_said() -> None:
     frames = [Image.fromarray(np.full((8, 8, 3), shade, dtype=np.uint8)) for shade in (10, 200, 90)]
-    for form in ("GIF", "PNG", "WEBP", "TIFF"):
-        more: dict[str, Any] = {"lossless": True} if form == "WEBP" else {}
-        data = encode(frames[0], form, save_all=True, append_images=frames[1:], **more)
+    for form in ("TIFF",):
+        data = encode(frames[0], form, save_all=True, append_images=frames[1:])
         picture = open_picture(data)
         assert picture.note == "first of several frames", form
         assert np.asarray(picture.image).max() == 10, form

@@ -192,3 +192,22 @@ def test_a_picture_for_a_text_model_or_one_that_was_not_sent_is_refused() -> Non
         check(SEES, kind="generate", prompt=[{"role": "user", "content": "x", "images": ["/x/a.png"]}])
     with pytest.raises(UsageError, match=r"the picture 'a.png' was not sent"):
         check(SEES, kind="generate", prompt="@a.png x")
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.MOV", "a/b.webm", "x.mkv", "phone.m4v", "moves.gif"])
+def test_videos_are_words_as_pictures_are(name: str) -> None:
+    assert split(f"@{name} What moves?") == ("What moves?", [name])
+    assert split(f"mail me@{name} and \\@{name}") == (f"mail me@{name} and @{name}", [])
+
+
+def test_frames_of_videos_are_told_apart_in_plans() -> None:
+    base = SWEEP | {"prompts": [[{"role": "user", "content": "x", "images": [DIGEST]}]]}
+    cells = []
+    for more in ({}, {"fps": 4.0}, {"max_frames": 8}):
+        spec = specs.load(base | more)
+        assert isinstance(spec, specs.Sweep)
+        cells.append(plan_sweep(spec, SEES).rows[-1].cell)
+    assert len(set(cells)) == 3
+    for wrong, said in (({"fps": 0}, "fps"), ({"fps": "fast"}, "fps"), ({"max_frames": 1}, "max_frames")):
+        with pytest.raises(UsageError, match=said):
+            specs.load(base | wrong)

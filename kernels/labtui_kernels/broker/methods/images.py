@@ -89,7 +89,7 @@ def _receive(params: Put, part_name: str) -> None:
     try:
         if part.stat().st_size == 0:
             raise UsageError(
-                f"picture {short(params.digest)}: no bytes came; expected those of an image file"
+                f"picture {short(params.digest)}: no bytes came; expected those of an image file or a video"
             )
         store.check(part, params.digest)
         open_picture(part, f"picture {short(params.digest)}")
@@ -133,6 +133,7 @@ _views: OrderedDict[str, dict[str, Any]] = OrderedDict()
 def view(digest: str, name: str = "") -> dict[str, Any]:
     """The data of ``image.added`` for a stored picture; UsageError when it is not stored, BadFile when damaged."""
     from labtui_kernels.models.pictures import open_picture, thumbnail
+    from labtui_kernels.models.videos import Video
 
     called = "".join(ch for ch in Path(name).name if ch.isprintable())[:MAX_NAME] or short(digest)
     known = _views.get(digest)
@@ -142,6 +143,8 @@ def view(digest: str, name: str = "") -> dict[str, Any]:
             raise BadFile(f"picture {called}: it changed while it was read; send it again")
         width, height = picture.size
         known = {"digest": digest, "width": width, "height": height, "thumbnail": thumbnail(picture)}
+        if isinstance(picture, Video):
+            known |= {"frames": picture.total, "seconds": round(picture.seconds, 3)}
         _views[digest] = known
         while len(_views) > KEPT_VIEWS:
             _views.popitem(last=False)

@@ -23,6 +23,8 @@ class Tokens(Params):
     prefill: str = ""
     min_pixels: int | None = None
     max_pixels: int | None = None
+    fps: float | None = None
+    max_frames: int | None = None
 
 
 @method("tokens", Tokens)

@@ -47,6 +47,11 @@ class Family(Protocol):
         ...
 
     @property
+    def timestamps(self) -> bool:
+        """Whether a video's frames stand apart in the prompt, each behind the time that it shows."""
+        ...
+
+    @property
     def unquantised(self) -> tuple[str, ...]:
         """Names of modules that stay whole under 4-bit and 8-bit loading: the head, and any vision tower."""
         ...
@@ -117,6 +122,7 @@ class TextFamily:
     causal_class: str
     hybrid: bool = False
     vision: bool = False
+    timestamps: bool = False
     unquantised: tuple[str, ...] = ("lm_head", "model.visual")
 
     def shape(self, config: Any) -> ModelShape:

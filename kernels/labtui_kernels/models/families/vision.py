@@ -25,12 +25,16 @@ class VisionFamily(TextFamily):
     """A Qwen with a tower: ``model.visual`` with ``blocks`` and ``merger``, and a decoder beside it.
 
     ``tower_width`` names the field of ``vision_config`` that has the width of the tower's residual stream, and ``deepstack``
-    says whether features of some tower blocks are added behind the decoder's first blocks.
+    says whether features of some tower blocks are added behind the decoder's first blocks. ``timestamps`` says whether a
+    video's frames stand apart in the prompt, each behind the time that it shows; ``timed`` whether its positions in time
+    count seconds.
     """
 
     vision: bool = True
     tower_width: str = "hidden_size"
     deepstack: bool = False
+    timestamps: bool = False
+    timed: bool = False
 
     def shape(self, config: Any) -> ModelShape:
         text, tower = text_part(config), config_field(config, "vision_config")
@@ -61,6 +65,10 @@ class VisionFamily(TextFamily):
         """The token id that stands for one merged patch in a prompt."""
         return count_field(config, "image_token_id")
 
+    def video_token(self, config: Any) -> int:
+        """The token id that stands for one merged patch of a video's frame."""
+        return count_field(config, "video_token_id")
+
     def windowed(self, config: Any) -> tuple[int, ...]:
         """The tower blocks in which a patch sees its window only, not the whole picture."""
         return ()
@@ -77,17 +85,31 @@ class VisionFamily(TextFamily):
         return None
 
     def rope_positions(
-        self, model: Any, ids: Sequence[int], grids: Sequence[tuple[int, int, int]]
+        self,
+        model: Any,
+        ids: Sequence[int],
+        grids: Sequence[tuple[int, int, int]],
+        seconds: Sequence[float | None] = (),
     ) -> tuple[torch.Tensor, int]:
         """Positions int64 ``[3, tokens]`` (time, row, column) of a prompt with these images, and what is to be added to a
         later token's index to get its position.
+
+        ``seconds`` is for each image None, or of a video how long a frame of its grid lasts.
         """
         import torch
 
         tokens = torch.tensor([list(ids)])
         kinds = (tokens == self.image_token(model.config)).to(torch.int32)
-        images = torch.tensor([list(grid) for grid in grids]) if grids else None
-        positions, deltas = model.model.get_rope_index(tokens, mm_token_type_ids=kinds, image_grid_thw=images)
+        lasting = list(seconds) or [None] * len(grids)
+        given: dict[str, Any] = {}
+        for name, moving in (("image_grid_thw", False), ("video_grid_thw", True)):
+            chosen = [list(g) for g, s in zip(grids, lasting, strict=True) if (s is not None) == moving]
+            given[name] = torch.tensor(chosen) if chosen else None
+        if given["video_grid_thw"] is not None:
+            kinds += 2 * (tokens == self.video_token(model.config)).to(torch.int32)
+            if self.timed:
+                given["second_per_grid_ts"] = [each for each in lasting if each is not None]
+        positions, deltas = model.model.get_rope_index(tokens, mm_token_type_ids=kinds, **given)
         return positions[:, 0], int(deltas.flatten()[0])
 
 
@@ -159,17 +181,19 @@ def _of(kind: type[VisionFamily], name: str, camel: str, **fields: Any) -> Visio
 # Checkpoints of 3.5 call the whole model by the name that the lab gives to its language model alone.
 QWEN3_5_VL = HybridVisionFamily(
     name="qwen3_5_vl",
+    timestamps=True,
     architectures=("Qwen3_5ForConditionalGeneration",),
     model_types=("qwen3_5",),
     causal_class="Qwen3_5ForConditionalGeneration",
 )
 QWEN3_5_VL_MOE = HybridVisionFamily(
     name="qwen3_5_vl_moe",
+    timestamps=True,
     architectures=("Qwen3_5MoeForConditionalGeneration",),
     model_types=("qwen3_5_moe",),
     causal_class="Qwen3_5MoeForConditionalGeneration",
 )
 QWEN2_VL = _of(VisionFamily, "qwen2_vl", "Qwen2VL", tower_width="embed_dim")
-QWEN2_5_VL = _of(WindowedFamily, "qwen2_5_vl", "Qwen2_5_VL")
-QWEN3_VL = _of(VisionFamily, "qwen3_vl", "Qwen3VL", deepstack=True)
-QWEN3_VL_MOE = _of(VisionFamily, "qwen3_vl_moe", "Qwen3VLMoe", deepstack=True)
+QWEN2_5_VL = _of(WindowedFamily, "qwen2_5_vl", "Qwen2_5_VL", timed=True)
+QWEN3_VL = _of(VisionFamily, "qwen3_vl", "Qwen3VL", deepstack=True, timestamps=True)
+QWEN3_VL_MOE = _of(VisionFamily, "qwen3_vl_moe", "Qwen3VLMoe", deepstack=True, timestamps=True)
