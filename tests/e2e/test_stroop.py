@@ -10,7 +10,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -35,6 +35,14 @@ max_new_tokens = 4
 """
 
 Row = dict[str, Any]
+
+
+class Fate(NamedTuple):
+    """What became of a right answer under an edit."""
+
+    direction: str
+    flip: bool
+    stays: bool
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +83,16 @@ def named(text: str) -> str:
     return min(found) if len(found) == 1 else ""
 
 
-def fates(found: Sequence[Row]) -> dict[str, dict[str, list[tuple[str, bool, bool]]]]:
-    """By control and question: (direction, turned to the target, stays) of rows whose plain answer was right."""
+def fates(found: Sequence[Row]) -> dict[str, dict[str, list[Fate]]]:
+    """By control and question, of rows whose plain answer was right."""
     plain = {row["prompt_id"]: named(row["text"]) for row in found if row["control"] == "zero"}
-    told: dict[str, dict[str, list[tuple[str, bool, bool]]]] = defaultdict(lambda: defaultdict(list))
+    told: dict[str, dict[str, list[Fate]]] = defaultdict(lambda: defaultdict(list))
     for row in found:
         right = row[row["question"]]
         if row["control"] != "zero" and plain[row["prompt_id"]] == right:
             answer = named(row["text"])
             told[row["control"]][row["question"]].append(
-                (row["direction"], answer == row["target"], answer == right)
+                Fate(row["direction"], answer == row["target"], answer == right)
             )
     return told
 
@@ -97,11 +105,11 @@ def share(values: Sequence[bool]) -> tuple[float, float, float]:
     return p, (middle - half) / scale, (middle + half) / scale
 
 
-def null_percentile(found: Sequence[tuple[str, bool, bool]]) -> float:
+def null_percentile(found: Sequence[Fate]) -> float:
     """Of the flips of K directions that mean nothing, the one of rank 0.95 (K + 1), read between its neighbours."""
     each: dict[str, list[bool]] = defaultdict(list)
-    for direction, flipped, _ in found:
-        each[direction].append(flipped)
+    for one in found:
+        each[one.direction].append(one.flip)
     shares = sorted(sum(mine) / len(mine) for mine in each.values())
     rank = min(max(0.95 * (len(shares) + 1), 1), len(shares))
     low = math.floor(rank)
@@ -132,10 +140,10 @@ def test_ink_flips_words_stay_and_random_directions_do_nothing(place: Path) -> N
     told = fates(rows(place, "s-judged"))
     ink, word = told[""]["ink"], told[""]["word"]
     assert len(ink) >= 8 and len(word) >= 8, "the model reads these pictures"
-    assert share([flipped for _, flipped, _ in ink])[0] >= 0.5
-    assert share([stays for *_, stays in word])[0] >= 0.8
+    assert share([one.flip for one in ink])[0] >= 0.5
+    assert share([one.stays for one in word])[0] >= 0.8
     random = null_percentile(told["random"]["ink"])
-    assert random <= 0.1 and share([flipped for _, flipped, _ in ink])[1] > random
+    assert random <= 0.1 and share([one.flip for one in ink])[1] > random
     weak = [row for row in rows(place, "s") if row["site"] == "vision.1" and row["strength_text"] == "10%"]
     assert share([row["answer"] == row["target"] for row in weak if not row["control"]])[0] < 0.5
 
@@ -148,7 +156,7 @@ def test_the_choice_is_the_one_that_its_rows_make(place: Path) -> None:
     for site in ("vision.1", "vision.5"):
         for strength in ("10%", "50%"):
             mine = [row for row in grid if (row["site"], row["strength_text"]) == (site, strength)]
-            flips[site, strength] = share([flipped for _, flipped, _ in fates([*zeros, *mine])[""]["ink"]])[0]
+            flips[site, strength] = share([one.flip for one in fates([*zeros, *mine])[""]["ink"]])[0]
     assert flips[chosen["site"], chosen["strength_text"]] == max(flips.values()) >= 0.5
     assert chosen["feasible"] is True
     judged = {(row["site"], row["strength_text"]) for row in rows(place, "s-judged") if not row["control"]}
@@ -160,9 +168,9 @@ def test_the_exported_folder_says_the_same_and_its_chunks_load(place: Path) -> N
     made = json.loads((place / "saved/results/behavioral_eval.json").read_text())
     (cell,) = made["judged"]
     for question in ("ink", "word"):
-        for outcome, index in (("flip", 1), ("stays", 2)):
+        for outcome in ("flip", "stays"):
             rate = cell["outcomes"][question][outcome]
-            values = [one[index] for one in told[""][question]]
+            values = [getattr(one, outcome) for one in told[""][question]]
             assert rate["n"] == len(values)
             assert (rate["share"], rate["low"], rate["high"]) == pytest.approx(share(values), abs=1e-9)
         for name, control in (("random", "random"), ("permuted", "shuffled")):
@@ -195,7 +203,7 @@ def test_the_exported_folder_says_the_same_and_its_chunks_load(place: Path) -> N
 
 def test_report_and_terminal_give_the_shares_with_their_intervals(place: Path) -> None:
     told = fates(rows(place, "s-judged"))
-    shares = {"ink": [one[1] for one in told[""]["ink"]], "word": [one[2] for one in told[""]["word"]]}
+    shares = {"ink": [one.flip for one in told[""]["ink"]], "word": [one.stays for one in told[""]["word"]]}
     page = (place / "page.md").read_text().replace("\\", "")
     (chosen,) = rows(place, "s-choice")
     for text in (page, (place / "show.txt").read_text()):

@@ -66,7 +66,7 @@ class LookRecipe:
         prompt = self._prompt(ctx)
         terms = parse_edits(spec.edits, shape) if spec.edits else ()
         check_places(terms, prompt)
-        new_resolver(ctx, spec.force).missing(terms)  # names a direction that is not there
+        new_resolver(ctx, spec.force).check(terms)
         pixels, span = prompt.pixels[spec.number], prompt.images[spec.number]
         self._check_size(ctx, pixels.tokens)
         if "neighbours" in spec.parts:
