@@ -294,9 +294,9 @@ class VisionTokensRecipe:
         for site in sites:
             count, mixed = len(queries[site]), len(nulls[site])
             own = Hits(hits.numbers[first : first + count], hits.scores[first : first + count])
-            scores = hits.scores[null : null + mixed, 0]
+            mere = Hits(hits.numbers[null : null + mixed], hits.scores[null : null + mixed])
             tell = search if reading in CONTEXTUAL else ctx.loaded.tokenizer
-            found[site] = token_tables.reading_of(own, scores, tell, ctx.loaded.info.shape)
+            found[site] = token_tables.reading_of(own, mere, tell, ctx.loaded.info.shape)
             first, null = first + count, null + mixed
             yield
         return found
