@@ -239,7 +239,11 @@ class LookRecipe:
         search = self._search(ctx)
         known: dict[int, Hit] = {}
         found: dict[str, list[list[dict[str, Any]]]] = {}
-        for how in ("raw", "centred"):
+        if search.unit:
+            self._notes.append(
+                f"index {search.index.name!r} has vectors cut to length 1: neighbours are raw only"
+            )
+        for how in ("raw",) if search.unit else ("raw", "centred"):
             centred = how == "centred"
             queries = [v - v.double().mean(0).float() if centred else v for v in states.values()]
             searcher = search.searcher(centred=centred)

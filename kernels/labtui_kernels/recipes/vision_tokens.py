@@ -96,7 +96,9 @@ class VisionTokensRecipe:
                 )
         if self.spec.name:
             check_free(ctx, self.spec.name, self.spec.replace)
-        self._search(ctx)
+        search, _ = self._search(ctx)
+        if search is not None and "centred" in self.spec.read:
+            search.require_centring()
         counts = count_vision_tokens(self.spec, shape)
         at = [site.short for site in reading_sites(self.spec, shape)]
         return {**counts, "table": self._base(ctx), "at": at}
