@@ -62,6 +62,7 @@ class IndexRecipe:
         dropped = 0
         shards: list[index.Shard] = []
         with self._lock(folder):
+            index.remove_parts(folder)
             reused = 0
             for number, members in enumerate(pieces):
                 shard = _finished(ctx, folder, number, key, sites)
@@ -103,6 +104,7 @@ class IndexRecipe:
         folder = ctx.store.shard_folder(key)
         shards: list[index.Shard] = []
         with self._lock(folder):
+            index.remove_parts(folder)
             for shard in index_given.shards(given, sites, columns, folder, key):
                 shards.append(shard)
                 ctx.progress(sum(one.tokens for one in shards), given.count, "vectors")
