@@ -146,7 +146,17 @@ class Bundle:
 
     def table(self, info: columns.TableInfo) -> Table:
         """One of the tables of the summary, from its columns."""
-        return columns.from_tensors(info, self._reader)
+        table = columns.from_tensors(info, self._reader)
+        table.ask_owners = lambda: self._owners(table)
+        return table
+
+    def _owners(self, table: Table) -> list[str]:
+        """The job of each row of a table, from the events that committed them."""
+        jobs: dict[int, str] = {}
+        for seq in dict.fromkeys(table.seqs):
+            found = self.read(seq, 1) if seq > 0 else []
+            jobs[seq] = str(found[0].data.get("job", "")) if found else ""
+        return [jobs[seq] for seq in table.seqs]
 
     def tables(self) -> Tables:
         """All tables, from their columns; read once."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import diagnosis
+from . import diagnosis, drawing
 from .diagnosis import Cosines, Layer, Plane
 from .tables import Table
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_PANELS = 16
@@ -38,7 +37,7 @@ def draw(table: Table) -> Iterator[tuple[str, str, Figure]]:
 
 def anatomy(poles: str, layers: Sequence[Layer]) -> Figure:
     """Three panels over the sites: norms and distances, signal to noise, stability."""
-    figure = _figure(11.0, 3.4)
+    figure = drawing.figure(11.0, 3.4)
     x, what = diagnosis.steps([layer.site for layer in layers])
     panels = (
         ("norm", ("reference", "reference_mean", "separation", "spread")),
@@ -48,10 +47,10 @@ def anatomy(poles: str, layers: Sequence[Layer]) -> Figure:
     for index, (title, columns) in enumerate(panels):
         axes = figure.add_subplot(1, 3, index + 1)
         for column, marker in zip(columns, "osv^", strict=False):
-            y = [_nan(layer.get(column)) for layer in layers]
+            y = [drawing.nan(layer.get(column)) for layer in layers]
             if any(map(math.isfinite, y)):
                 axes.plot(x, y, marker=marker, markersize=4, label=diagnosis.NUMBERS[column])
-        axes.set_title(_text(f"{poles}: {title}"), fontsize=9)
+        axes.set_title(drawing.text(f"{poles}: {title}"), fontsize=9)
         axes.set_xlabel(what, fontsize=8)
         low, high = axes.get_ylim()
         axes.set_ylim(min(0.0, low), max(1.02, high) if title == "stability" else high)
@@ -65,7 +64,7 @@ def anatomy(poles: str, layers: Sequence[Layer]) -> Figure:
 def landscapes(poles: str, planes: Sequence[Plane]) -> Figure:
     """A panel a site, at most ``MAX_PANELS`` of them, spread over the depth."""
     shown = [planes[index] for index in diagnosis.spaced(len(planes), MAX_PANELS)]
-    figure, panels = _panels(len(shown), 2.7)
+    figure, panels = drawing.panels(len(shown), 2.7)
     for number, (axes, plane) in enumerate(zip(panels, shown, strict=True)):
         for group, spots in plane.points.items():
             marker, colour = LOOKS[group]
@@ -74,7 +73,7 @@ def landscapes(poles: str, planes: Sequence[Plane]) -> Figure:
         for group, spot in plane.means.items():
             marker, colour = LOOKS[group]
             axes.scatter(spot.x, spot.y, s=70, marker="X", color=colour, edgecolors="black")
-        axes.set_title(_text(f"{poles} at {plane.site}"), fontsize=8)
+        axes.set_title(drawing.text(f"{poles} at {plane.site}"), fontsize=8)
         axes.set_aspect("equal", "datalim")
         if plane.explained is not None:
             axes.set_xlabel(f"{plane.explained[0]:.0%} of the variance", fontsize=6)
@@ -89,39 +88,16 @@ def cosines(maps: Sequence[Cosines]) -> Figure:
     """Directions by directions, a panel a site, at most ``MAX_PANELS`` of them."""
     shown = [maps[index] for index in diagnosis.spaced(len(maps), MAX_PANELS)]
     names = shown[0].names
-    figure, panels = _panels(len(shown), max(2.2, 0.42 * len(names) + 1.0))
+    figure, panels = drawing.panels(len(shown), max(2.2, 0.42 * len(names) + 1.0))
     for axes, found in zip(panels, shown, strict=True):
-        values = np.array([[_nan(found.get(one, other)) for other in names] for one in names])
+        values = np.array([[drawing.nan(found.get(one, other)) for other in names] for one in names])
         axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
                 colour = "white" if abs(value) > 0.6 else "black"
                 axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=colour)
-        labels = [_text(name) for name in names]
+        labels = [drawing.text(name) for name in names]
         axes.set_xticks(range(len(names)), labels, rotation=60, ha="right", fontsize=6)
         axes.set_yticks(range(len(names)), labels, fontsize=6)
-        axes.set_title(_text(found.site), fontsize=8)
+        axes.set_title(drawing.text(found.site), fontsize=8)
     return figure
-
-
-def _panels(count: int, side: float) -> tuple[Figure, list[Axes]]:
-    columns = min(4, count)
-    rows = math.ceil(count / columns)
-    figure = _figure(side * columns, side * rows)
-    return figure, [figure.add_subplot(rows, columns, index + 1) for index in range(count)]
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(min(width, 40.0), min(height, 40.0)), dpi=120, layout="constrained")
-
-
-def _nan(value: Any) -> float:
-    return math.nan if value is None else value
-
-
-def _text(text: str) -> str:
-    """Text from outside: printable, short, and no formula."""
-    plain = "".join(c for c in text if c.isprintable()).replace("$", r"\$")
-    return plain if len(plain) <= 60 else plain[:59] + "…"

@@ -12,6 +12,7 @@ from typing import IO, Any
 from labtui_artifacts import files
 from labtui_artifacts.errors import UsageError
 
+from . import looks
 from .tables import Table, as_json, finite
 
 FORMATS = ("csv", "json", "jsonl", "parquet")
@@ -45,6 +46,7 @@ def export(table: Table, path: Path | str, kind: str, *, replace: bool = False) 
 
 def text_parts(table: Table, kind: str) -> Iterator[str]:
     """The table as text in one of the text formats, piece by piece."""
+    table = looks.unpacked(table)
     if kind == "csv":
         yield from _csv(table)
     elif kind == "jsonl":
@@ -108,6 +110,7 @@ def _parquet(table: Table, out: IO[bytes]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    table = looks.unpacked(table)
     arrow = table.to_arrow()
     if table.reasons:
         texts = [as_json(table.reasons[i]) if i in table.reasons else None for i in range(table.rows)]

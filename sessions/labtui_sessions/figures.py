@@ -8,17 +8,26 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from labtui_artifacts.errors import UsageError
 from labtui_artifacts.files import write_atomically
 
-from . import diagnosis, diagnosis_figures, stroop_figures
+from . import (
+    diagnosis,
+    diagnosis_figures,
+    drawing,
+    look_figures,
+    looks,
+    stroop_figures,
+    token_figures,
+    token_page,
+)
 from .findings import summaries_of
 from .stats import Cell, Summary
 from .stroop_page import Study
@@ -49,18 +58,19 @@ class Album:
         self.written: list[Path] = []
 
     def __call__(self, table: Table | Study) -> Sequence[tuple[str, str]]:
-        """Captions and names of the figures of a sweep's or a diagnosis' table, or of a Stroop recipe; at most
-        ``MAX_FIGURES`` in all.
+        """Captions and names of the figures of a table, or of a Stroop recipe; at most ``MAX_FIGURES`` in all.
 
         UsageError when a file of that name is there and must not be replaced.
         """
         made: list[tuple[str, str]] = []
-        if isinstance(table, Study) or diagnosis.kind_of(table.columns) is not None:
-            drawn = stroop_figures.draw(table) if isinstance(table, Study) else diagnosis_figures.draw(table)
+        drawn = _drawn(table)
+        if drawn is not None:
             for caption, kind, figure in drawn:
-                if len(self.written) < MAX_FIGURES:
-                    made.append((caption, self._write(figure, f"{table.name}-{kind}")))
+                if len(self.written) >= MAX_FIGURES:
+                    break
+                made.append((caption, self._write(figure, f"{table.name}-{kind}")))
             return made
+        assert isinstance(table, Table)
         for summary in summaries_of(table):
             if len(self.written) + 2 > MAX_FIGURES:
                 break
@@ -83,6 +93,17 @@ class Album:
         write_atomically(place, lambda out: out.write(data) and None, expected=len(data))
         self.written.append(place)
         return place.name
+
+
+def _drawn(table: Table | Study) -> Iterator[tuple[str, str, Figure]] | None:
+    """Caption, kind and figure of each picture; None for a table that is shown as a sweep's."""
+    if isinstance(table, Study):
+        return stroop_figures.draw(table)
+    if diagnosis.kind_of(table.columns) is not None:
+        return diagnosis_figures.draw(table)
+    if looks.kind_of(table.columns) is not None:
+        return look_figures.draw(table)
+    return token_figures.draw(table) if token_page.kind_of(table) is not None else None
 
 
 def png(figure: Figure) -> bytes:
@@ -110,7 +131,7 @@ def heatmap(summary: Summary) -> Figure | None:
     if len(sites) * len(columns) < 2:
         return None
     wide = max(4.0, 0.62 * len(columns) + 2.2)
-    figure = _figure(wide * len(directions), max(2.6, 0.34 * len(sites) + 1.6))
+    figure = drawing.figure(wide * len(directions), max(2.6, 0.34 * len(sites) + 1.6))
     largest = max(abs(cell.effect or 0.0) for cell in cells) or 1.0
     for number, direction in enumerate(directions):
         axes = figure.add_subplot(1, len(directions), number + 1)
@@ -122,9 +143,9 @@ def heatmap(summary: Summary) -> Figure | None:
                 _mark(axes, at, cell, largest)
         image = axes.imshow(values, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
         axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=7)
-        axes.set_yticks(range(len(sites)), [_text(site) for site in sites], fontsize=7)
+        axes.set_yticks(range(len(sites)), [drawing.text(site) for site in sites], fontsize=7)
         axes.set_xlabel("strength")
-        axes.set_title(_text(f"{direction}: effect on {summary.metric}"), fontsize=9)
+        axes.set_title(drawing.text(f"{direction}: effect on {summary.metric}"), fontsize=9)
         figure.colorbar(image, ax=axes)
     return figure
 
@@ -140,17 +161,17 @@ def curves(summary: Summary) -> Figure | None:
     chosen = sorted(lines, key=lambda key: -max(abs(cell.effect or 0.0) for cell in lines[key]))[:MAX_LINES]
     if not any(len(lines[key]) > 1 for key in chosen):
         return None
-    figure = _figure(7.0, 4.2)
+    figure = drawing.figure(7.0, 4.2)
     axes = figure.add_subplot()
     for number, key in enumerate(sorted(chosen, key=lambda k: (k[0], natural(k[1])))):
-        _curve(axes, lines[key], _text(f"{key[0]} at {key[1]}"), f"C{number}")
+        _curve(axes, lines[key], drawing.text(f"{key[0]} at {key[1]}"), f"C{number}")
     axes.axhline(0.0, color="black", linewidth=0.7)
     for cell in summary.beside:
         if cell.point.control == "prompt" and cell.effect is not None:
-            label = _text(f"prompt only: {cell.point.direction}")
+            label = drawing.text(f"prompt only: {cell.point.direction}")
             axes.axhline(cell.effect, color="black", linestyle="--", linewidth=0.9, label=label)
     axes.set_xlabel("strength")
-    axes.set_ylabel(_text(f"effect on {summary.metric}"))
+    axes.set_ylabel(drawing.text(f"effect on {summary.metric}"))
     axes.set_title("bands: 95% intervals; dotted: the null's 95%", fontsize=8)
     axes.legend(fontsize=7)
     return figure
@@ -164,13 +185,15 @@ def natural(text: str) -> list[tuple[bool, int, str]]:
 
 def _curve(axes: Axes, cells: Sequence[Cell], label: str, colour: str) -> None:
     x = [cell.point.strength for cell in cells]
-    axes.plot(x, [_nan(cell.effect) for cell in cells], color=colour, marker="o", markersize=3, label=label)
-    low, high = [_nan(cell.low) for cell in cells], [_nan(cell.high) for cell in cells]
+    axes.plot(
+        x, [drawing.nan(cell.effect) for cell in cells], color=colour, marker="o", markersize=3, label=label
+    )
+    low, high = [drawing.nan(cell.low) for cell in cells], [drawing.nan(cell.high) for cell in cells]
     axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     for sign in (1, -1):
-        bound = [sign * _nan(cell.null_bound) for cell in cells]
+        bound = [sign * drawing.nan(cell.null_bound) for cell in cells]
         axes.plot(x, bound, color=colour, linestyle=":", linewidth=0.8)
-    ruined = [(cell.point.strength, _nan(cell.effect)) for cell in cells if cell.collapsed]
+    ruined = [(cell.point.strength, drawing.nan(cell.effect)) for cell in cells if cell.collapsed]
     if ruined:
         axes.plot(*zip(*ruined, strict=True), linestyle="", marker="x", color="black", markersize=6)
 
@@ -187,12 +210,6 @@ def _mark(axes: Axes, at: tuple[int, int], cell: Cell, largest: float) -> None:
         axes.add_patch(Rectangle(place, 1, 1, fill=False, hatch="////", edgecolor="grey", linewidth=0))
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(min(width, 40.0), min(height, 24.0)), dpi=120, layout="constrained")
-
-
 def _labels(cells: Sequence[Cell]) -> Callable[[Cell], str]:
     """How strengths are told apart: by alpha or by %, whichever the sites have in common."""
 
@@ -205,13 +222,3 @@ def _labels(cells: Sequence[Cell]) -> Callable[[Cell], str]:
     if any(cell.point.strength_pct is None for cell in cells):
         return alpha
     return percent if len(set(map(percent, cells))) < len(set(map(alpha, cells))) else alpha
-
-
-def _nan(value: Any) -> float:
-    return float("nan") if value is None else value
-
-
-def _text(text: str) -> str:
-    """Text from outside: printable, short, and no formula."""
-    plain = "".join(c for c in text if c.isprintable()).replace("$", r"\$")
-    return plain if len(plain) <= 60 else plain[:59] + "…"

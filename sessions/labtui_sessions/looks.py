@@ -36,6 +36,8 @@ READINGS = {
 }
 """The three static readings, and what their numbers are."""
 HOW = ("raw", "centred")
+MAX_COLS, MAX_LINES = 16, 24
+"""Columns and rows of a picture's patches on a page."""
 ANSWER = "(answer)"
 """In place of a word: the prompt's last token, from which the answer begins."""
 
@@ -202,6 +204,22 @@ def _hit(one: Any) -> Hit | None:
 # -- on a page ----------------------------------------------------------------------------------------
 
 
+def unpacked(table: Table) -> Table:
+    """The table with its packed columns as lists of numbers, for other programs."""
+    packed = {"similar": ("cosines", unpack), "attention": ("weights", unpack_half)}.get(
+        kind_of(table.columns) or ""
+    )
+    if packed is None:
+        return table
+    name, read = packed
+    made = Table(table.name)
+    for index in range(table.rows):
+        row = table.row(index)
+        numbers = [round(value, 6) for value in read(row.get(name))]
+        made.add("", str(index), [{**row, name: numbers if numbers else row.get(name)}])
+    return made
+
+
 def head_of(table: Table) -> str:
     """A line that says what a look's table is."""
     kind = kind_of(table.columns)
@@ -215,13 +233,19 @@ def head_of(table: Table) -> str:
         "effect": "what the edit did to each patch",
         "attention": "attention from words of the prompt",
     }
+    if kind == "patches" and (sites := ordered({str(site) for site in table.columns["site"].values if site})):
+        said["patches"] += f" at {sites[-1]}"
     return f"{said.get(kind or 'patches')}" + (f", {patches} patches" if patches else "")
 
 
 def as_rows(table: Table) -> list[dict[str, Any]]:
-    """A look's table, short: a row a site. The whole table is exported."""
+    """A look's table, short: a row a site, or the picture's patches as they lie. The whole table is exported."""
     kind = kind_of(table.columns)
     rows = [table.row(index) for index in range(table.rows)]
+    if kind == "patches":
+        return list(_grid(rows))
+    if kind == "similar":
+        return [_alike(site, of) for site, of in _sites(rows).items()]
     if kind == "depth":
         return [_depth_row(one) for one in depths(rows)]
     if kind == "effect":
@@ -243,7 +267,8 @@ def _depth_row(one: Depth) -> dict[str, Any]:
 
 def page_of(table: Table) -> Iterator[str]:
     """A look's table in a report: what it is, then a row a site where it has such."""
-    yield line(head_of(table)).capitalize() + "."
+    head = line(head_of(table))
+    yield f"{head[:1].upper()}{head[1:]}."
     yield ""
     if rows := as_rows(table):
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -256,6 +281,37 @@ def _sites(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
     for row in rows:
         found.setdefault(str(row.get("site") or ""), []).append(row)
     return {site: found[site] for site in ordered(found)}
+
+
+def _grid(rows: Rows) -> Iterator[dict[str, Any]]:
+    """The patches' norms as they lie in the picture, at the last site."""
+    site, of = next(reversed(_sites(rows).items()), ("", []))
+    lines: dict[int, dict[int, float]] = {}
+    for row in of:
+        at, col, value = row.get("row"), row.get("col"), number(row.get("norm"))
+        if type(at) is int and type(col) is int and value is not None and 0 <= col < MAX_COLS:
+            lines.setdefault(at, {})[col] = round(value, 1)
+    for at in sorted(lines)[:MAX_LINES]:
+        yield {"site": site, "row": at, **{f"col {col}": lines[at][col] for col in sorted(lines[at])}}
+
+
+def _alike(site: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The mean cosine of two patches, and the two that are most and least alike."""
+    pairs = [
+        (cosine, f"{patch} and {other}")
+        for row in rows
+        if type(patch := row.get("patch")) is int
+        for other, cosine in enumerate(unpack(row.get("cosines")))
+        if patch < other
+    ]
+    if not pairs:
+        return {"site": site}
+    most, least = max(pairs), min(pairs)
+    mean = sum(cosine for cosine, _ in pairs) / len(pairs)
+    return {
+        **{"site": site, "mean": round(mean, 3), "most": round(most[0], 3), "patches": most[1]},
+        **{"least": round(least[0], 3), "of patches": least[1]},
+    }
 
 
 def _largest(site: str, column: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -295,7 +351,7 @@ def _first(site: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             if row.get("reading") == name and isinstance(tokens, list) and tokens:
                 counts[str(tokens[0])] = counts.get(str(tokens[0]), 0) + 1
         best = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:3]
-        found[name] = ", ".join(f"{token.strip() or token!r} x{count}" for token, count in best)
+        found[name] = ", ".join(f"{token.strip() or repr(token)} x{count}" for token, count in best)
     return found
 
 

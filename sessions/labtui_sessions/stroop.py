@@ -33,6 +33,8 @@ AIMS: dict[str, tuple[str, ...]] = {"color": ("ink",), "text": ("word",), "combi
 """The questions whose answers a delta is to flip; the other's are to stay."""
 CHOSEN = "judge"
 DRAWS = 1_000
+LEAST_SITES = 4
+"""Sites under which resampling them says nothing of others."""
 NEAR = 1e-4
 
 Row = Mapping[str, Any]
@@ -122,7 +124,8 @@ class Interference:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Spearman's rank correlation of cosine gain and flip share over cells, with a bootstrap interval over sites.
+    """Spearman's rank correlation of cosine gain and flip share over cells, with a bootstrap interval over sites
+    (from `LEAST_SITES` on).
 
     ``within``: the mean of the correlations over sites at equal delta and strength, which a mere effect of strength
     does not raise.
@@ -309,7 +312,7 @@ def _prediction(to: str, points: Sequence[tuple[str, str, float, float]], seed: 
     generator = np.random.default_rng(seed)
     by_site = {site: [point for point in points if point[0] == site] for site in sites}
     drawn: list[tuple[float, float]] = []
-    for _ in range(DRAWS if len(sites) > 1 else 0):
+    for _ in range(DRAWS if len(sites) >= LEAST_SITES else 0):
         taken = generator.integers(0, len(sites), len(sites))
         drawn.append(_correlations([point for index in taken for point in by_site[sites[index]]]))
     limits = [_limits([draw[i] for draw in drawn]) for i in (0, 1)]

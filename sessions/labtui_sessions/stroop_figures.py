@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from . import drawing
 from .stroop import AIMS, QUESTIONS, Rate
 from .stroop_page import NAMES, TO, Study
 
@@ -37,7 +38,9 @@ def flips(study: Study) -> Figure:
     texts = list(
         dict.fromkeys(one.text for one in sorted(study.cells, key=lambda one: one.percent or one.norm))
     )
-    figure = _figure(max(3.2, 0.55 * len(texts) + 1.6) * len(deltas), 2 * max(2.2, 0.28 * len(sites) + 1.0))
+    figure = drawing.figure(
+        max(3.2, 0.55 * len(texts) + 1.6) * len(deltas), 2 * max(2.2, 0.28 * len(sites) + 1.0)
+    )
     for row, question in enumerate(QUESTIONS):
         for column, delta in enumerate(deltas):
             axes = figure.add_subplot(2, len(deltas), row * len(deltas) + column + 1)
@@ -54,9 +57,9 @@ def flips(study: Study) -> Figure:
                     colour = "white" if value > 0.6 else "black"
                     axes.text(x, y, f"{value:.0%}", ha="center", va="center", fontsize=6, color=colour)
             axes.set_xticks(
-                range(len(texts)), [_text(text) for text in texts], rotation=45, ha="right", fontsize=7
+                range(len(texts)), [drawing.text(text) for text in texts], rotation=45, ha="right", fontsize=7
             )
-            axes.set_yticks(range(len(sites)), [_text(site) for site in sites], fontsize=7)
+            axes.set_yticks(range(len(sites)), [drawing.text(site) for site in sites], fontsize=7)
             aim = " (aim)" if question in AIMS[delta] else ""
             axes.set_title(f"{NAMES[delta]}: flips of {question} answers{aim}", fontsize=8)
     return figure
@@ -64,7 +67,7 @@ def flips(study: Study) -> Figure:
 
 def judged(study: Study) -> Figure:
     """A panel a chosen cell: what became of the answers to both questions, with the nulls of the flips."""
-    figure = _figure(3.6 * len(study.judged), 3.2)
+    figure = drawing.figure(3.6 * len(study.judged), 3.2)
     for number, one in enumerate(study.judged):
         axes = figure.add_subplot(1, len(study.judged), number + 1)
         for step, (outcome, label, colour) in enumerate(BARS):
@@ -90,7 +93,9 @@ def judged(study: Study) -> Figure:
                 )
         axes.set_xticks(range(len(QUESTIONS)), [f"{question} answers" for question in QUESTIONS], fontsize=8)
         axes.set_ylim(0, 1.03)
-        axes.set_title(_text(f"{NAMES[one.cell.delta]} at {one.cell.site}, {one.cell.text}"), fontsize=8)
+        axes.set_title(
+            drawing.text(f"{NAMES[one.cell.delta]} at {one.cell.site}, {one.cell.text}"), fontsize=8
+        )
         if number == 0:
             axes.legend(fontsize=6, loc="upper center")
     return figure
@@ -106,7 +111,7 @@ def _bar(axes: Axes, at: float, rate: Rate, colour: str, label: str) -> None:
 def cosines(study: Study) -> Figure:
     """A panel a delta and reference: net gain over sites, a line a strength, and the null's 95th percentile dotted."""
     references = list(dict.fromkeys(str(row.get("to")) for row in study.cosines))
-    figure = _figure(3.8 * len(study.deltas), 2.6 * len(references))
+    figure = drawing.figure(3.8 * len(study.deltas), 2.6 * len(references))
     sites = study.sites
     for row, to in enumerate(references):
         for column, delta in enumerate(study.deltas):
@@ -118,14 +123,14 @@ def cosines(study: Study) -> Figure:
             for number, text in enumerate(texts):
                 by = {str(one.get("site")): one for one in mine if one.get("strength_text") == text}
                 for name, style in (("net", "-"), ("null_95", ":")):
-                    y = [_nan(by.get(site, {}).get(name)) for site in sites]
-                    label = _text(text) if name == "net" else None
+                    y = [drawing.nan(by.get(site, {}).get(name)) for site in sites]
+                    label = drawing.text(text) if name == "net" else None
                     axes.plot(range(len(sites)), y, style, color=f"C{number % 10}", linewidth=1, label=label)
             axes.axhline(0, color="black", linewidth=0.6)
             axes.set_xticks(
-                range(len(sites)), [_text(site) for site in sites], rotation=60, ha="right", fontsize=6
+                range(len(sites)), [drawing.text(site) for site in sites], rotation=60, ha="right", fontsize=6
             )
-            axes.set_title(_text(f"{NAMES[delta]}: net cosine to the {TO.get(to, to)}"), fontsize=8)
+            axes.set_title(drawing.text(f"{NAMES[delta]}: net cosine to the {TO.get(to, to)}"), fontsize=8)
             if row == column == 0:
                 axes.legend(fontsize=6, title="dotted: permuted, 95%", title_fontsize=6)
     return figure
@@ -134,7 +139,7 @@ def cosines(study: Study) -> Figure:
 def prediction(study: Study) -> Figure:
     """A panel a reference: the cells' net gains against their flips."""
     references = list(dict.fromkeys(str(row.get("to")) for row in study.cosines))
-    figure = _figure(4.2 * len(references), 3.4)
+    figure = drawing.figure(4.2 * len(references), 3.4)
     for number, to in enumerate(references):
         axes = figure.add_subplot(1, len(references), number + 1)
         nets = {
@@ -144,7 +149,7 @@ def prediction(study: Study) -> Figure:
         }
         for delta in study.deltas:
             points = [
-                (_nan(nets.get((delta, one.site, one.text))), one.flips)
+                (drawing.nan(nets.get((delta, one.site, one.text))), one.flips)
                 for one in study.cells
                 if one.delta == delta and one.flips is not None
             ]
@@ -152,24 +157,8 @@ def prediction(study: Study) -> Figure:
             axes.scatter(x, y, s=16, marker=MARKS[delta], alpha=0.7, label=NAMES[delta])
         found = next((one for one in study.predictions if one.to == to), None)
         rho = "" if found is None or found.rho is None else f": rank correlation {found.rho:+.2f}"
-        axes.set_title(_text(f"{TO.get(to, to)}{rho}"), fontsize=8)
+        axes.set_title(drawing.text(f"{TO.get(to, to)}{rho}"), fontsize=8)
         axes.set_xlabel("net cosine gain", fontsize=8)
         axes.set_ylabel("flips", fontsize=8)
         axes.legend(fontsize=6)
     return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(min(width, 40.0), min(height, 40.0)), dpi=120, layout="constrained")
-
-
-def _nan(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-
-
-def _text(text: str) -> str:
-    """Text from outside: printable, short, and no formula."""
-    plain = "".join(c for c in text if c.isprintable()).replace("$", r"\$")
-    return plain if len(plain) <= 60 else plain[:59] + "…"

@@ -206,9 +206,14 @@ def _predicted(found: Prediction) -> str:
         verdict = " It ranks sites the other way round."
     else:
         verdict = " Whether it predicts which sites can be changed stays open."
+    few = (
+        f" No interval is given for fewer than {stroop.LEAST_SITES} sites."
+        if found.sites < stroop.LEAST_SITES
+        else ""
+    )
     return (
         f"{head}: rank correlation of net gain and flips over {found.cells} cells at {found.sites} sites "
-        f"{_with_interval(found.rho, found.low, found.high)}.{within}{verdict}"
+        f"{_with_interval(found.rho, found.low, found.high)}.{within}{verdict}{few}"
     )
 
 

@@ -119,11 +119,19 @@ class Table:
         """For each row, the sequence number of the event that committed it."""
         self.began = 0.0
         """When its first cell was committed, in seconds since the epoch; 0 while it is empty."""
-        self.owners: list[str] = []
-        """For each row, the job that committed it."""
+        self._owners: list[str] = []
+        self.ask_owners: Callable[[], list[str]] | None = None
+        """Where the table came without its rows' owners: finds them when they are asked for."""
         self.cells: set[tuple[str, str]] = set()
         self.keys: list[str] = []
         """For each row, the key of its cell."""
+
+    @property
+    def owners(self) -> list[str]:
+        """For each row, the job that committed it."""
+        if self.ask_owners is not None and len(self._owners) < self.rows:
+            self._owners = self.ask_owners()
+        return self._owners
 
     def measured(self, cells: Collection[str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
         """What the columns ``names`` have, as far as they are there, of the rows of these cells, by cell."""
@@ -151,7 +159,7 @@ class Table:
         for row in rows:
             self._add_row(row)
             self.seqs.append(seq)
-            self.owners.append(job)
+            self._owners.append(job)
             self.keys.append(cell)
         return True
 

@@ -137,6 +137,7 @@ def _layer(row: Mapping[str, Any]) -> dict[str, Any]:
         "distinct": row.get("distinct"),
         "changed": _share(row.get("changed")),
         "match": _match(row, "match"),
+        "match, shuffled": _share(row.get("match_shuffled")),
         "by chance": _share(row.get("match_chance_95")),
         "any match": _share(row.get("match_any")),
         "any by chance": _share(row.get("match_any_chance_95")),
@@ -208,7 +209,8 @@ _METHOD: dict[Kind | None, str] = {
         "in random places; above 95%: the share of tokens that score above the 95th percentile of those. Distinct: how "
         "many words are nearest to some token; changed: the share whose nearest word is another than at the site before. "
         "Match: the share of labelled tokens whose nearest word describes their region, its 95% interval by resampling "
-        "pictures, and the 95th percentile of chance (regions get the words of another picture's); any: one of the "
+        "pictures, the same in those shuffled pictures, and the 95th percentile of chance (regions get the words of another "
+        "picture's); any: one of the "
         "nearest words does. Hits at: the layers of the index that the nearest are from."
     ),
     "tokens": "As they lie in the picture. The table has every token, site and reading, with more neighbours.",

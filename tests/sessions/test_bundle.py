@@ -39,6 +39,7 @@ def test_a_saved_session_holds_every_event_and_table(folder: Path, tmp_path: Pat
     assert bundle.read(5, limit_bytes=1) == events[4:5]
     assert bundle.read(len(events) + 1) == []
     ours, theirs = bundle.tables().table("sweep"), gather(events).table("sweep")
+    assert ours.owners == theirs.owners and all(ours.owners)
     assert ours.page(0, 99) == theirs.page(0, 99) and ours.reasons == theirs.reasons
     assert state_at(bundle).snapshot() == state_at(bundle, len(events)).snapshot()
     assert row_text(bundle, "j1/steered").text.startswith("A mutex is a lock")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from labtui_sessions import looks
+from labtui_sessions.export import text_parts
 from labtui_sessions.tables import Table
 from tests.support import look_stories as stories
 
@@ -26,18 +29,53 @@ def test_tables_are_known_and_shown(name: str) -> None:
     made = table(name)
     assert looks.kind_of(made.columns) == name
     rows = looks.as_rows(made)
-    assert bool(rows) == (name not in ("patches", "similar"))
-    assert {row["site"] for row in rows} <= set(stories.SITES)
+    assert rows and {row["site"] for row in rows} <= set(stories.SITES)
     page = "\n".join(looks.page_of(made))
-    assert looks.head_of(made).capitalize() in page and ("|" in page) == bool(rows)
+    head = looks.head_of(made)
+    assert head[:1].upper() + head[1:] in page and "|" in page
 
 
 def test_what_the_short_tables_say() -> None:
     assert looks.as_rows(table("effect"))[4] == {
         "site": "llm.3", "mean change": 0.28, "largest change": 1.4, "at patch": 0,
     }  # fmt: skip
-    assert looks.as_rows(table("readings"))[0]["lens"].startswith("'white' x9")
+    assert looks.as_rows(table("readings"))[0]["lens"].startswith("white x9")
     assert looks.as_rows(table("attention"))[0]["most"] == "shape"
+
+
+def test_patches_lie_as_in_the_picture_and_pairs_are_named() -> None:
+    made = table("patches")
+    assert (
+        looks.head_of(made)
+        == f"norm of each patch at {stories.SITES[-1]}, {stories.ROWS * stories.COLS} patches"
+    )
+    last = [row for row in stories.patches(len(stories.SITES) - 1) if (row["row"], row["col"]) == (2, 1)]
+    rows = looks.as_rows(made)
+    assert len(rows) == stories.ROWS and rows[2]["row"] == 2
+    assert rows[2]["col 1"] == pytest.approx(last[0]["norm"], abs=0.05)
+    pairs = Table("p")
+    cosines = [(1.0, 0.5, -0.2), (0.5, 1.0, 0.9), (-0.2, 0.9, 1.0)]
+    for patch, of in enumerate(cosines):
+        pairs.add("j", str(patch), [{"site": "llm.1", "patch": patch, "cosines": looks.pack(of)}])
+    (row,) = looks.as_rows(pairs)
+    assert (row["patches"], row["of patches"]) == ("1 and 2", "0 and 2")
+    assert row["mean"] == pytest.approx(0.4, abs=0.01)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_other_programs_are_given_numbers(name: str) -> None:
+    made = table(name)
+    rows = [json.loads(row) for row in "".join(text_parts(made, "jsonl")).splitlines()]
+    assert len(rows) == made.rows and list(rows[0]) == list(made.columns)
+    packed = {"similar": ("cosines", looks.unpack), "attention": ("weights", looks.unpack_half)}
+    for index, row in enumerate(rows):
+        own = made.row(index)
+        if name in packed:
+            column, read = packed[name]
+            assert row[column] == pytest.approx(read(own[column]), abs=1e-6) and len(row[column]) > 1
+            assert isinstance(own[column], str), "the table itself stays as it is"
+        else:
+            assert row == own
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [0.5, -1.0, 0.0], [2.0, -3.0]])

@@ -117,10 +117,15 @@ def tiny(family: str, *, seed: int = 0, **config: Any) -> LoadedModel:
     """
     tokenizer = tiny_tokenizer()
     padded = (len(tokenizer) // 64 + 1) * 64
-    adapter = families.by_name(family)
     settings = tiny_config(family, vocab_size=config.pop("vocab_size", padded), **config)
     settings.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
     settings.pad_token_id = tokenizer.pad_token_id
+    return made(family, settings, tokenizer, seed)
+
+
+def made(family: str, settings: Any, tokenizer: Any, seed: int) -> LoadedModel:
+    """The model of a configuration, its weights drawn from the seed, as loading one gives it."""
+    adapter = families.by_name(family)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = getattr(transformers, adapter.causal_class)(settings)

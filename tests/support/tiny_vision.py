@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
 from PIL import Image
 
-from labtui_kernels.models import families
-from labtui_kernels.models.describe import describe
 from labtui_kernels.models.load import LoadedModel
 
-from .tiny import COMMON, EXPERTS, LINEAR, SHARED, tiny_tokenizer
+from .tiny import COMMON, EXPERTS, LINEAR, SHARED, made, tiny_tokenizer
 
 VISION_FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5_vl", "qwen3_5_vl_moe")
 
@@ -83,7 +80,6 @@ def tiny_vision(
     ``text`` and ``tower`` replace single fields of the two configurations.
     """
     tokenizer = vision_tokenizer()
-    adapter = families.by_name(family)
     name, usual_text, usual_tower = _CONFIGS[family]
     ids = {
         f"{kind}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>")
@@ -102,20 +98,7 @@ def tiny_vision(
         tie_word_embeddings=False,
         **ids,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = getattr(transformers, adapter.causal_class)(settings)
-    model.to(torch.float32).eval().requires_grad_(False)
-    info = describe(
-        model,
-        tokenizer,
-        adapter,
-        source=f"tiny-{family}",
-        name=f"tiny-{family}",
-        quantisation=None,
-        weight_hash=f"random-{seed}",
-    )
-    return LoadedModel(model, tokenizer, adapter, info, torch.device("cpu"))
+    return made(family, settings, tokenizer, seed)
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:

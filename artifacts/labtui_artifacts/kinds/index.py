@@ -277,6 +277,12 @@ def shard_bytes(store: Path, meta: Mapping[str, Any]) -> int:
     return sum(path.stat().st_size for path in place(store, key).glob("*.safetensors"))
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed build left half written. Only for who holds the folder's lock."""
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
 def remove_shards(store: Path, key: str) -> None:
     """Remove the shards named ``key``, unless another index of the store is made of them."""
     for path in store.glob("*.safetensors"):

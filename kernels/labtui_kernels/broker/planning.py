@@ -14,6 +14,27 @@ if TYPE_CHECKING:
     from labtui_kernels.specs import Spec, Sweep
 
 
+def named(spec: Spec, shape: ModelShape) -> list[str]:
+    """The stored directions that a spec's edits are made of, each once."""
+    from labtui_kernels import specs
+    from labtui_kernels.lang.algebra import parse_algebra
+    from labtui_kernels.lang.edits import parse_edits
+
+    algebra: list[str] = []
+    edits = ""
+    if isinstance(spec, specs.Sweep):
+        algebra = spec.directions
+    elif isinstance(spec, specs.Calibrate):
+        algebra = [spec.direction]
+    elif isinstance(spec, specs.Match):
+        algebra, edits = [spec.direction], spec.like
+    elif isinstance(spec, specs.Generate | specs.Patch | specs.Look):
+        edits = spec.edits
+    exprs = [parse_algebra(text) for text in algebra]
+    exprs += [term.expr for term in parse_edits(edits, shape)] if edits.strip() else []
+    return list(dict.fromkeys(name for expr in exprs for name in expr.names))
+
+
 def shuffles(spec: Sweep, store: Store) -> tuple[dict[str, int], list[str]]:
     """How many shuffled-label controls each stored direction brings along, and the names that are not there."""
     from labtui_artifacts.kinds.direction import DirectionFile  # here: a kernel answers before it has numpy
@@ -32,13 +53,14 @@ def shuffles(spec: Sweep, store: Store) -> tuple[dict[str, int], list[str]]:
 def planned(
     spec: Spec, shape: ModelShape, store: Store, cells: Collection[str] | None = None
 ) -> dict[str, Any]:
-    """The counts of a spec. For a sweep also ``missing`` directions, ``new`` rows, those whose cells are not among
-    the ``cells`` of the table that it extends (None: it extends none), and ``new_controls``, these by kind."""
+    """The counts of a spec, and its ``missing`` directions. For a sweep also ``new`` rows, those whose cells are not
+    among the ``cells`` of the table that it extends (None: it extends none), and ``new_controls``, these by kind."""
     from labtui_kernels.specs import Sweep
     from labtui_kernels.specs.plan import count, count_sweep, plan_sweep
 
     if not isinstance(spec, Sweep):
-        return count(spec, shape)
+        missing = [name for name in named(spec, shape) if name not in store]
+        return {**count(spec, shape), "missing": missing}
     known, missing = shuffles(spec, store)
     if not cells:
         counts = count_sweep(spec, shape, shuffles=known)

@@ -110,10 +110,7 @@ class Batch:
         keeps the old strength to its end. UsageError when the row is not in the batch, or has no such edit, and for an
         edit in the vision tower once the row's prompt is under way: the picture has been read.
         """
-        track = self._find(key)
-        track.row.check_knob(edit, strength)
-        if track not in self._waiting or track.tokens:
-            track.row.check_seen(edit)
+        track = self.check_strength(key, edit, strength)
         step = len(track.tokens)
         if self._group is not None and track in self._group.tracks():
             step += 1
@@ -122,6 +119,14 @@ class Batch:
         if self._arranged is not None:
             self._arranged.stages.varies = True
         return step
+
+    def check_strength(self, key: str, edit: int, strength: float) -> Track:
+        """The row, if `set_strength` would change it so; the same UsageErrors."""
+        track = self._find(key)
+        track.row.check_knob(edit, strength)
+        if track not in self._waiting or track.tokens:
+            track.row.check_seen(edit)
+        return track
 
     def cancel(self, key: str) -> None:
         """Take a row out; the next step announces it as ``cancelled``. UsageError when it is not there."""

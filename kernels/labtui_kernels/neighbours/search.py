@@ -83,8 +83,23 @@ class IndexSearch:
         self.sites = tuple(site for site in index.sites if not layers or site in layers)
         self._device, self._keep = device, keep
 
+    @property
+    def unit(self) -> bool:
+        """Its vectors were cut to length 1, so that they cannot be centred."""
+        return self.index.meta.get("unit") is True
+
+    def require_centring(self) -> None:
+        """UsageError for an index of vectors that cannot be centred."""
+        if self.unit:
+            raise UsageError(
+                f"index {self.index.name!r} has vectors cut to length 1, which cannot be centred: leave centred out, or "
+                "build an index of its captions"
+            )
+
     def searcher(self, *, centred: bool) -> Searcher:
         """A search over these sites; centred, it expects centred queries."""
+        if centred:
+            self.require_centring()
         parts = []
         for site in self.sites:
             mean = self.index.mean(site) if centred else None

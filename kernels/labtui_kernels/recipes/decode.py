@@ -78,12 +78,17 @@ def _slots(ctx: JobContext, rows: Sequence[LiveRow], width: int) -> int:
 
 
 def turn_knob(ctx: JobContext, batch: Batch, rows: dict[str, LiveRow], turn: KnobTurn) -> None:
-    """Apply a turn of a knob and tell from which token it counts; why it cannot be is told as progress."""
+    """Apply a turn of a knob and tell from which token it counts; why it cannot be is told as progress.
+
+    One term may be edits at several sites: all of them are turned, or none.
+    """
     row = rows.get(turn.row)
     try:
         if row is None or row.finish:
             raise UsageError(f"knob: row {turn.row} is not running")
         alpha, changes = row.resolved.turn(turn.edit, turn.strength)
+        for index, value in changes:
+            batch.check_strength(row.row, index, value)
         turned = [(batch.set_strength(row.row, index, value), index, value) for index, value in changes]
     except UsageError as refused:
         ctx.progress(0, 0, str(refused))

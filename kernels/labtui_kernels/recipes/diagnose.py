@@ -103,7 +103,10 @@ class DiagnoseRecipe:
         named = [name for name in self.spec.compared if name != EVERY]
         if EVERY in self.spec.directions:
             for entry in resolver.store.list("direction"):
-                fits = compatibility(entry.meta, resolver.info) in ("same", "precision")
+                fits = compatibility(entry.meta, resolver.info, _sites_of(entry.meta)) in (
+                    "same",
+                    "precision",
+                )
                 whole = not entry.problem and entry.meta.get("method") != "activation"
                 if fits and whole and entry.name not in named and len(named) < MOST_COMPARED:
                     named.append(entry.name)
@@ -263,6 +266,12 @@ def _keep(ctx: JobContext, spec: Diagnose, planes: Mapping[Site, Landscape], rea
             "job": ctx.job,
         },
     )
+
+
+def _sites_of(meta: Mapping[str, Any]) -> list[str]:
+    """The sites that a stored direction says it has."""
+    said = meta.get("sites")
+    return [site for site in said if isinstance(site, str)] if isinstance(said, list) else []
 
 
 def make(spec: Diagnose) -> DiagnoseRecipe:

@@ -27,10 +27,11 @@ class GenerateRecipe:
         self.spec = spec
 
     def plan(self, ctx: JobContext) -> dict[str, Any]:
-        parse_edits(self.spec.edits, ctx.loaded.info.shape)
+        terms = parse_edits(self.spec.edits, ctx.loaded.info.shape)
         check_pictures(self.spec, ctx.loaded.info.shape)
+        new_resolver(ctx, self.spec.force).check(terms)
         prompt = self._prompt(ctx)
-        check_places(parse_edits(self.spec.edits, ctx.loaded.info.shape), prompt)
+        check_places(terms, prompt)
         return {**count(self.spec, ctx.loaded.info.shape), "prompt_tokens": len(prompt.ids)}
 
     def _prompt(self, ctx: JobContext) -> Prompted:

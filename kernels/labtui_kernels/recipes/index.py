@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +18,9 @@ from ..lang.sites import Site, other_names
 from ..neighbours.reading import Caption, ShardReading, cut, read_captions, read_shard
 from ..specs import Index
 from ..specs.index import count_index, index_sites, texts_of
+from . import index_given
 from .context import JobContext, Steps
+from .keep import check_free
 
 BUDGET = 600.0
 
@@ -30,6 +34,12 @@ class IndexRecipe:
         self.spec = spec
 
     def plan(self, ctx: JobContext) -> dict[str, Any]:
+        if self.spec.vectors:
+            if "index" not in ctx.own:
+                check_free(ctx, self.spec.name, self.spec.replace)
+            _, found = index_given.opened(ctx, self.spec)
+            at = [site.short for site in found]
+            return {**count_index(self.spec, ctx.loaded.info.shape), "table": self._table(ctx), "at": at}
         self._check_free(ctx)
         sites = index_sites(self.spec, ctx.loaded.info.shape)
         counts = count_index(self.spec, ctx.loaded.info.shape)
@@ -37,6 +47,8 @@ class IndexRecipe:
 
     def run(self, ctx: JobContext) -> Steps:
         spec, info = self.spec, ctx.loaded.info
+        if spec.vectors:
+            return (yield from self._given(ctx))
         sites = index_sites(spec, info.shape)
         texts = texts_of(spec)
         ctx.budget("tokenise", BUDGET)
@@ -49,9 +61,8 @@ class IndexRecipe:
         folder = ctx.store.shard_folder(key)
         dropped = 0
         shards: list[index.Shard] = []
-        with Lock(
-            folder / ".lock", what=f"index {spec.name!r}: another job builds the same one", timeout=0.5
-        ):
+        with self._lock(folder):
+            index.remove_parts(folder)
             reused = 0
             for number, members in enumerate(pieces):
                 shard = _finished(ctx, folder, number, key, sites)
@@ -66,13 +77,7 @@ class IndexRecipe:
                 ctx.progress(members.stop, len(captions), "captions")
                 yield
             ctx.budget("manifest", BUDGET)
-            meta = {
-                "name": spec.name,
-                "first": spec.first,
-                "dropped": dropped,
-                "model": info.to_dict(),
-                "versions": {package: version(package) for package in ("torch", "transformers")},
-            }
+            meta = {**self._meta(ctx), "first": spec.first, "dropped": dropped}
             tensors, said = index.manifest(key, shards, texts, meta)
             ctx.save_artifact(spec.name, index.KIND, tensors, said)
         yield
@@ -87,6 +92,53 @@ class IndexRecipe:
             "shards": len(shards),
             "reused": reused,
             "dropped": dropped,
+        }
+
+    def _given(self, ctx: JobContext) -> Generator[None, None, dict[str, Any]]:
+        """Vectors that another program read, checked and kept."""
+        ctx.budget("vectors", BUDGET)
+        given, sites = index_given.opened(ctx, self.spec)
+        columns, captions, known = yield from index_given.check(ctx, self.spec, given, sites)
+        key = index_given.key_of(given, sites, ctx.loaded.info.weight_hash)
+        yield
+        folder = ctx.store.shard_folder(key)
+        shards: list[index.Shard] = []
+        with self._lock(folder):
+            index.remove_parts(folder)
+            for shard in index_given.shards(given, sites, columns, folder, key):
+                shards.append(shard)
+                ctx.progress(sum(one.tokens for one in shards), given.count, "vectors")
+                yield
+            meta = {**self._meta(ctx), "given": {"folder": str(given.folder), **known}, "unit": known["unit"]}
+            tensors, said = index.manifest(key, shards, captions, meta)
+            ctx.save_artifact(self.spec.name, index.KIND, tensors, said)
+        yield
+        self._commit(ctx, list(sites), shards)
+        unit = (
+            "its vectors are cut to length 1: it is searched raw, norms and centred neighbours cannot be had"
+        )
+        return {
+            "artifact": self.spec.name,
+            "table": self._table(ctx),
+            "sites": [site.short for site in sites],
+            "captions": len(captions),
+            "tokens": said["tokens"],
+            "vectors": said["vectors"],
+            "shards": len(shards),
+            "cosine": known["cosine"],
+            "notes": [unit] if known["unit"] else [],
+        }
+
+    def _lock(self, folder: Path) -> Lock:
+        return Lock(
+            folder / ".lock", what=f"index {self.spec.name!r}: another job builds the same one", timeout=0.5
+        )
+
+    def _meta(self, ctx: JobContext) -> dict[str, Any]:
+        return {
+            "name": self.spec.name,
+            "model": ctx.loaded.info.to_dict(),
+            "versions": {package: version(package) for package in ("torch", "transformers")},
         }
 
     def _read(self, ctx: JobContext, captions: list[Caption], members: range, sites: list[Site]) -> Any:

@@ -69,7 +69,7 @@ class LookRecipe:
         prompt = self._prompt(ctx)
         terms = parse_edits(spec.edits, shape) if spec.edits else ()
         check_places(terms, prompt)
-        new_resolver(ctx, spec.force).missing(terms)  # names a direction that is not there
+        new_resolver(ctx, spec.force).check(terms)
         pixels, span = prompt.pixels[spec.number], self._span(prompt)
         self._check_size(ctx, span.tokens)
         if "neighbours" in spec.parts:
@@ -265,7 +265,11 @@ class LookRecipe:
         search = self._search(ctx)
         known: dict[int, Hit] = {}
         found: dict[str, list[list[dict[str, Any]]]] = {}
-        for how in ("raw", "centred"):
+        if search.unit:
+            self._notes.append(
+                f"index {search.index.name!r} has vectors cut to length 1: neighbours are raw only"
+            )
+        for how in ("raw",) if search.unit else ("raw", "centred"):
             centred = how == "centred"
             queries = [v - v.double().mean(0).float() if centred else v for v in states.values()]
             searcher = search.searcher(centred=centred)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from labtui_artifacts.errors import JobFailed, UsageError
 
+from ..lang.algebra import parse_algebra
 from ..lang.edits import EditTerm, parse_edits
 from ..lang.positions import parse_where
 from ..lang.sites import SiteGroup, format_group, parse_sites
@@ -49,7 +50,10 @@ class MatchRecipe:
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         shape = ctx.loaded.info.shape
         check_pictures(self.spec, shape)
-        parse_edits(self.spec.like, shape)
+        resolver = new_resolver(ctx, self.spec.force)
+        resolver.check(parse_edits(self.spec.like, shape))
+        for name in parse_algebra(self.spec.direction).names:
+            resolver.file(name)
         return {**count(self.spec, shape), "table": self.table(ctx)}
 
     def run(self, ctx: JobContext) -> Steps:

@@ -78,9 +78,9 @@ class _Model:
         if name not in stored:
             raise UsageError(f"no probe {shown(name)} in the store{did_you_mean(name, stored)}")
         opened = ProbeFile.view(self.ctx.store.get(name, kind="probe"), name)
-        match = compatibility(opened.meta, self.ctx.loaded.info)
+        match = compatibility(opened.meta, self.ctx.loaded.info, opened.sites)
         if match == "no" or (match == "width" and not self.resolver.force):
-            said = warning(match, opened.meta, self.ctx.loaded.info)
+            said = warning(match, opened.meta, self.ctx.loaded.info, opened.sites)
             raise UsageError(f"probe {name!r}: {said}; fit it again on this model, or set force = true")
         return opened
 

@@ -37,13 +37,14 @@ class PatchRecipe:
 
     def plan(self, ctx: JobContext) -> dict[str, Any]:
         shape = ctx.loaded.info.shape
-        parse_edits(self.spec.edits, shape)
+        terms = parse_edits(self.spec.edits, shape)
         if parse_site(self.spec.site, shape).tower == "vision":
             raise self.spec.refuse(
                 "site",
                 "a patch is taken at one token, and the vision tower has none; expected a site such as llm.12",
             )
         check_pictures(self.spec, shape)
+        new_resolver(ctx, self.spec.force).check(terms)
         check_free(ctx, self._name(ctx), replace=not self.spec.name)
         self._position(self._prompt(ctx))
         return {"rows": 1, "cells": 0, "tokens": self.spec.max_new_tokens}

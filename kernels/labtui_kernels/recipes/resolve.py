@@ -132,10 +132,10 @@ class Resolver:
         return self._files[name]
 
     def _check_model(self, opened: DirectionFile) -> None:
-        match = compatibility(opened.meta, self.info)
-        said = warning(match, opened.meta, self.info)
+        match = compatibility(opened.meta, self.info, opened.sites)
+        said = warning(match, opened.meta, self.info, opened.sites)
         if match in ("width", "no") and not self.force:
-            forced = opened.model.get("width") in (None, self.info.width)  # else there is nothing to force
+            forced = match == "width" or opened.model.get("width") is None  # else there is nothing to force
             raise UsageError(
                 f"direction {opened.name!r}: {said}; make it again on this model"
                 + (", or set force = true (--force)" if forced else "")
@@ -181,6 +181,12 @@ class Resolver:
         """The sites of these edits whose reference norm is not known yet."""
         wanted = {site: term.expr for term in terms if term.op == "add" for site in term.sites}
         return sorted(site for site, expr in wanted.items() if self.reference(site, expr) is None)
+
+    def check(self, terms: Iterable[EditTerm]) -> None:
+        """Raise UsageError for a direction that is not there, is of another model, or lacks a site of its term."""
+        for term in terms:
+            for site in term.sites:
+                self.vector(term.expr, site)
 
     def resolve(self, terms: Sequence[EditTerm]) -> Resolved:
         """Edits for the engine, one a site, in order.

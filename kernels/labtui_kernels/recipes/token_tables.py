@@ -65,6 +65,8 @@ class Read:
 
     near: list[list[Near]]
     null: np.ndarray
+    null_words: list[str]
+    """And their best words, picture by picture, copy by copy."""
     depth: float | None
     """The mean depth of the best hits: 0 at the embeddings, 1 after the last block; None without an index."""
 
@@ -74,24 +76,27 @@ class Read:
         return [plain(found[0].word) if found else "" for found in self.near]
 
 
-def reading_of(hits: Hits, null: np.ndarray, tell: Any, shape: ModelShape) -> Read:
-    """What hits are, told by the index that was searched or by the tokenizer."""
+def reading_of(hits: Hits, nulls: Hits, tell: Any, shape: ModelShape) -> Read:
+    """What hits are, told by the index that was searched or by the tokenizer; ``nulls`` are those of shuffled pictures."""
     near = []
+    null, best = nulls.scores[:, 0], nulls.numbers[:, 0]
+    numbered = np.unique(np.concatenate([hits.numbers.ravel(), best]))
     if isinstance(tell, IndexSearch):
         known: dict[int, Hit] = {}
-        for number in np.unique(hits.numbers):
+        for number in numbered:
             if number >= 0:
                 (known[int(number)],) = tell.hits(np.array([number]))
         for numbers, scores in zip(hits.numbers.tolist(), hits.scores.tolist(), strict=True):
             there = [(known[n], score) for n, score in zip(numbers, scores, strict=True) if n >= 0]
             near.append([Near(hit.token, hit.word, score, hit.site, hit.marked) for hit, score in there])
         depths = [_depth(found[0].site, shape) for found in near if found]
-        return Read(near, null, float(np.mean(depths)) if depths else None)
-    texts = {int(n): tell.decode([int(n)]) for n in np.unique(hits.numbers) if n >= 0}
+        words = [plain(known[n].word) if n >= 0 else "" for n in best.tolist()]
+        return Read(near, null, words, float(np.mean(depths)) if depths else None)
+    texts = {int(n): tell.decode([int(n)]) for n in numbered if n >= 0}
     for numbers, scores in zip(hits.numbers.tolist(), hits.scores.tolist(), strict=True):
         there = [(texts[n], score) for n, score in zip(numbers, scores, strict=True) if n >= 0]
         near.append([Near(text, text.strip(), score) for text, score in there])
-    return Read(near, null, None)
+    return Read(near, null, [plain(texts[n]) if n >= 0 else "" for n in best.tolist()], None)
 
 
 def _depth(site: str, shape: ModelShape) -> float:
@@ -254,12 +259,28 @@ def _matches(pictures: Sequence[Seen], read: Read, seed: int) -> dict[str, Any]:
         "match": best.rate,
         "match_low": best.low,
         "match_high": best.high,
+        "match_shuffled": _shuffled_match(pictures, read),
         "match_chance": best.chance,
         "match_chance_95": best.chance_95,
         "match_any": among.rate,
         "match_any_chance": among.chance,
         "match_any_chance_95": among.chance_95,
     }
+
+
+def _shuffled_match(pictures: Sequence[Seen], read: Read) -> float | None:
+    """The share of labelled places whose nearest word names their region where the patches are in random places."""
+    tokens = sum(one.tokens for one in pictures)
+    copies = len(read.null_words) // tokens if tokens else 0
+    found: list[bool] = []
+    first = 0
+    for one in pictures:
+        for _ in range(copies):
+            words = read.null_words[first : first + one.tokens]
+            first += one.tokens
+            marked = ((word, mark) for word, mark in zip(words, one.labels, strict=True) if mark is not None)
+            found += [word in one.regions[mark].names for word, mark in marked]
+    return float(np.mean(found)) if found else None
 
 
 def _with_reasons(row: dict[str, Any], pictures: Sequence[Seen]) -> dict[str, Any]:
@@ -273,6 +294,7 @@ def _with_reasons(row: dict[str, Any], pictures: Sequence[Seen]) -> dict[str, An
         "changed": "the first site that is read",
         "match": unlabelled,
         "match_any": unlabelled,
+        "match_shuffled": "no shuffled pictures were asked for" if row["labelled"] else unlabelled,
         **dict.fromkeys(
             (
                 "match_low",

@@ -96,7 +96,9 @@ class VisionTokensRecipe:
                 )
         if self.spec.name:
             check_free(ctx, self.spec.name, self.spec.replace)
-        self._search(ctx)
+        search, _ = self._search(ctx)
+        if search is not None and "centred" in self.spec.read:
+            search.require_centring()
         counts = count_vision_tokens(self.spec, shape)
         at = [site.short for site in reading_sites(self.spec, shape)]
         return {**counts, "table": self._base(ctx), "at": at}
@@ -299,9 +301,9 @@ class VisionTokensRecipe:
         for site in sites:
             count, mixed = len(queries[site]), len(nulls[site])
             own = Hits(hits.numbers[first : first + count], hits.scores[first : first + count])
-            scores = hits.scores[null : null + mixed, 0]
+            mere = Hits(hits.numbers[null : null + mixed], hits.scores[null : null + mixed])
             tell = search if reading in CONTEXTUAL else ctx.loaded.tokenizer
-            found[site] = token_tables.reading_of(own, scores, tell, ctx.loaded.info.shape)
+            found[site] = token_tables.reading_of(own, mere, tell, ctx.loaded.info.shape)
             first, null = first + count, null + mixed
             yield
         return found

@@ -143,6 +143,7 @@ FIELDS: dict[str, dict[str, str]] = {
     },
     "index": {
         "captions": 'texts; or { file = "captions.txt" } (one a line), { set = "plain" } (bundled)',
+        "vectors": "instead of captions: a folder of vectors of this model, as the converter of LatentLens' writes",
         "sites": "of the decoder's residual stream; empty: the study's, moved to this model's depth",
         "first": "positions that are left out at the beginning of each caption (the first is a sink)",
         "shard": "captions in a shard; 0: as many as make 64 MiB",

@@ -26,6 +26,7 @@ class Index(Spec, frozen=True, kw_only=True, tag="index"):
 
     name: Name
     captions: Captions = field(default_factory=lambda: PromptSource(set=CAPTIONS))
+    vectors: Annotated[str, Meta(max_length=4096)] = ""
     sites: Expression = ""
     first: Annotated[int, Meta(ge=0, le=100)] = 1
     shard: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
@@ -38,6 +39,13 @@ class Index(Spec, frozen=True, kw_only=True, tag="index"):
             check_name(self.table, "table", self)
         if self.sites:
             index_sites(self, None)
+        if self.vectors:
+            if self.vectors[0] not in "/~":
+                raise self.refuse(
+                    "vectors", f"{self.vectors!r}; expected a whole path, on the kernel's machine"
+                )
+            if self.captions != PromptSource(set=CAPTIONS):
+                raise self.refuse("captions", "the folder of vectors brings its own; expected one of the two")
         if isinstance(self.captions, PromptSource):
             if (self.captions.file is None) == (self.captions.set is None):
                 raise self.refuse("captions", "expected a file or a set, one of them")
@@ -82,5 +90,7 @@ def index_sites(spec: Index, shape: ModelShape | None) -> list[Site]:
 
 
 def count_index(spec: Index, shape: ModelShape) -> dict[str, int]:
-    """How much building an index is."""
+    """How much building an index is; of given vectors nothing is known before their folder is read."""
+    if spec.vectors:
+        return {"rows": 0, "cells": 1, "sites": 0, "prompts": 0}
     return {"rows": 0, "cells": 1, "sites": len(index_sites(spec, shape)), "prompts": len(texts_of(spec))}

@@ -10,6 +10,7 @@ import pytest
 
 from labtui_artifacts.errors import BadFile, UsageError
 from labtui_artifacts.exchange import import_into
+from labtui_artifacts.exchange.latentlens import read
 from labtui_artifacts.store import Store
 
 
@@ -31,9 +32,12 @@ def test_its_pickles_are_refused_unopened(tmp_path: Path, layer: str) -> None:
     place = folder / layer / "embeddings_cache.pt"
     place.parent.mkdir(parents=True)
     place.write_bytes(pickle.dumps(Trap(victim)))
-    with pytest.raises(BadFile, match=r"a LatentLens folder; .* labtui run index") as caught:
+    with pytest.raises(BadFile, match=r"a LatentLens folder; .* `labtui run index") as caught:
         import_into(Store(tmp_path / "store"), folder)
     assert "\n" not in str(caught.value) and victim.exists()
+    with pytest.raises(BadFile, match="a LatentLens folder"):
+        read(folder)
+    assert victim.exists()
 
 
 def test_other_folders_are_refused_as_before(tmp_path: Path) -> None:

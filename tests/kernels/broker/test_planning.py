@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from labtui_artifacts.errors import UsageError
-from labtui_kernels import specs
+from labtui_kernels import recipes, specs
 from labtui_kernels.broker.planning import planned
 from tests.kernels.recipes.lab import Lab
 from tests.support import kernels
@@ -51,6 +51,24 @@ def test_the_count_is_that_of_the_run(lab: Lab, directions: list[str]) -> None:
 
 def test_a_direction_that_is_not_there_is_named(lab: Lab) -> None:
     assert told(lab, {**SPEC, "directions": ["brief", "brife"]})["missing"] == ["brife"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"kind": "generate", "prompt": "Hi", "edits": "2*brief@llm.1 + 8%*(brife - given)@llm.2"},
+        {"kind": "generate", "prompt": "Hi", "edits": "!brife@llm.1"},
+        {"kind": "patch", "prompt": "Hi", "edits": "random:1~brife@llm.1", "site": "llm.2", "position": 1},
+        {"kind": "match", "prompts": ["Hi"], "direction": "given", "like": "8%*brife@llm.1"},
+        {"kind": "calibrate", "prompts": ["Hi"], "direction": "brief + brife"},
+    ],
+    ids=lambda spec: f"{spec['kind']} {spec.get('edits', '')}",
+)
+def test_every_kind_with_edits_names_what_is_not_there(lab: Lab, spec: dict[str, Any]) -> None:
+    assert told(lab, spec)["missing"] == ["brife"]
+    if spec["kind"] != "calibrate":
+        with pytest.raises(UsageError, match="no direction named 'brife'; did you mean 'brief'"):
+            recipes.recipe(specs.load(spec)).plan(lab.context())
 
 
 @pytest.mark.parametrize(

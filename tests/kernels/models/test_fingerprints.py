@@ -42,6 +42,41 @@ def test_compatibility_of_a_direction_with_a_model(theirs: dict[str, Any], match
     assert (line == "") == (match == "same") and "\n" not in line
 
 
+@pytest.mark.parametrize(
+    ("theirs", "sites", "match"),
+    [
+        ({}, ["vision.1.out"], "same"),
+        ({"width": 64}, ["vision.1.out", "vision.embed"], "width"),
+        ({"width": 64}, ["vision.1.out", "vision.merged"], "width"),
+        ({"width": 64}, ["vision.merged"], "no"),
+        ({"width": 64}, ["llm.1.out"], "no"),
+        ({"vision_width": 64}, ["vision.1.out"], "no"),
+        ({"vision_width": 0}, ["vision.premerge"], "no"),
+        ({"vision_width": 64}, ["vision.1.out", "llm.1.out"], "width"),
+        ({"vision_width": 64}, ["vision.merged"], "width"),
+        ({"width": 64, "vision_width": 64}, ["vision.1.out", "llm.1.out"], "no"),
+    ],
+)
+def test_what_counts_is_the_width_where_the_direction_lies(
+    theirs: dict[str, Any], sites: list[str], match: str
+) -> None:
+    seeing = replace(INFO, vision_blocks=3, vision_width=32, merge=2)
+    other = {"weight_hash": "bb", "revision": ""} if theirs else {}
+    meta = {"model": seeing.to_dict() | other | theirs}
+    found = compatibility(meta, seeing, sites)
+    assert found == match
+    if match == "no":
+        said = warning(found, meta, seeing, sites)
+        assert ("tower width" in said) == ("vision_width" in theirs), said
+        assert said.count("64") == len(theirs) or theirs == {"vision_width": 0}, said
+
+
+def test_a_model_without_a_tower_has_no_width_there() -> None:
+    meta = {"model": INFO.to_dict()}
+    assert compatibility(meta, INFO, ["vision.1.out"]) == "no"
+    assert warning("no", meta, INFO, ["vision.1.out"]).endswith("has no vision tower")
+
+
 def test_nothing_is_compatible_without_a_fingerprint() -> None:
     assert compatibility({}, INFO) == "no"
     assert compatibility({"model": "Qwen"}, INFO) == "no"

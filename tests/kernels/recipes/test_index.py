@@ -123,6 +123,15 @@ def test_half_a_shard_is_read_anew(lab: Lab) -> None:
     assert everything(lab.store.root) == whole
 
 
+def test_what_a_killed_build_left_half_written_is_removed(lab: Lab) -> None:
+    lab.run(SPEC)
+    folder = opened(lab).shards[0].header.path.parent
+    part = folder / ".00001.safetensors.0123456789ab.part"
+    part.write_bytes(b"half")
+    lab.run({**SPEC, "replace": True})
+    assert not part.exists() and len(opened(lab).shards) == 3
+
+
 def test_two_jobs_do_not_build_the_same_index(lab: Lab) -> None:
     first = recipes.recipe(specs.load(SPEC)).run(lab.context())
     next(first)

@@ -13,14 +13,17 @@ import torch
 
 from labtui_artifacts.errors import UsageError
 from labtui_artifacts.images import ImageStore
+from labtui_artifacts.kinds import direction
 from labtui_artifacts.kinds.direction import DirectionFile
 from labtui_artifacts.paths import secure_folder
 from labtui_artifacts.store import Store
+from labtui_kernels import recipes, specs
 from labtui_kernels.engine import Engine
 from labtui_kernels.lang.positions import Where
 from labtui_kernels.lang.sites import parse_site
 from labtui_kernels.models.pictures import open_picture
 from labtui_kernels.recipes import norms
+from labtui_kernels.recipes.context import KnobTurn
 from labtui_kernels.recipes.neutral import neutral_pictures, neutral_prompted
 from labtui_kernels.recipes.pictures import keep
 from labtui_kernels.recipes.prompts import rendered
@@ -223,6 +226,42 @@ def test_a_diagnosis_compares_with_plain_pictures_in_the_tower(lab: Lab) -> None
     ctx, result = lab.run({"kind": "diagnose", "sites": "vision.*", **pairs})
     assert ctx.counts["prompts"] == 4 + NEUTRAL_PICTURES
     assert result["neutral"] == NEUTRAL_PICTURES
+
+
+def test_a_knob_that_is_half_in_the_tower_turns_nothing(lab: Lab) -> None:
+    spec = {"kind": "generate", "prompt": asked(lab, 1), "edits": "20%*random:1@llm.2+vision.1"}
+    spec |= {"plain": False, "max_new_tokens": 6, "metrics": []}
+    ctx = lab.context()
+    steps = recipes.recipe(specs.load(spec)).run(ctx)
+    while not ctx.of("row.started"):
+        next(steps)
+    next(steps)
+    next(steps)
+    ctx.turns.append(KnobTurn("steered", 0, 9.0))
+    for _ in steps:
+        pass
+    assert [text for *_, text in ctx.told if "the picture has been read" in text]
+    assert not ctx.of("knob")
+    unturned, turned = lab.run(spec)[0].row("steered"), ctx.row("steered")
+    assert (turned["ids"], turned["logprobs"]) == (unturned["ids"], unturned["logprobs"])
+
+
+def test_a_direction_of_another_tower_is_refused_before_anything_runs(lab: Lab) -> None:
+    lab.direction("seen", 3)  # as wide as the decoder at every site, and so it is at vision.merged alone
+    spec = {"kind": "generate", "prompt": asked(lab, 1), "max_new_tokens": 2, "metrics": []}
+    recipe = recipes.recipe(specs.load({**spec, "edits": "2*seen@vision.merged"}))
+    assert recipe.plan(lab.context())["rows"] == 2
+    with pytest.raises(UsageError, match=r"seen has width 48 at vision.1, but vision.1 has width 32"):
+        recipes.recipe(specs.load({**spec, "edits": "2*seen@vision.1"})).plan(lab.context())
+    theirs = {**lab.loaded.info.to_dict(), "vision_width": 64, "weight_hash": "other"}
+    made = {"vision.1.out": np.ones(64, np.float32)}
+    lab.store.put("theirs", "direction", *direction.build(made, meta={"name": "theirs", "model": theirs}))
+    for force in (False, True):
+        with pytest.raises(UsageError, match="64") as refused:
+            recipes.recipe(specs.load({**spec, "edits": "2*theirs@vision.1", "force": force})).plan(
+                lab.context()
+            )
+        assert ("tower width 64" in str(refused.value)) == (not force) and "--force" not in str(refused.value)
 
 
 def test_recorded_rows_are_run_again_with_their_pictures(lab: Lab) -> None:

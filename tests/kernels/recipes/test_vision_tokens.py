@@ -13,8 +13,11 @@ import torch
 
 from labtui_artifacts.errors import LabError, UsageError
 from labtui_artifacts.kinds.index import IndexFile
-from labtui_kernels import specs
+from labtui_kernels import recipes, specs
+from labtui_kernels.lang.positions import Where
+from labtui_kernels.lang.sites import parse_site
 from labtui_kernels.neighbours.regions import Region, label, plain, share
+from labtui_kernels.recipes.vision_tokens import VisionTokensRecipe, shuffled
 from labtui_kernels.specs.vision_tokens import reading_sites, state_sites
 from labtui_kernels.vision import scenes
 from tests.kernels.recipes.lab import Context, Lab
@@ -217,6 +220,37 @@ def test_scenes_are_labelled_by_their_shapes(vision: Lab) -> None:
         assert row["match"] == pytest.approx(np.mean([r["match"] for r in own]))
         assert row["match"] <= row["match_any"] and row["match_low"] <= row["match"] <= row["match_high"]
         assert 0 <= row["match_chance"] <= row["match_chance_95"] <= 1
+
+
+def test_shuffled_pictures_are_held_against_the_same_labels(vision: Lab, pictures: list[str]) -> None:
+    spec = spec_of(pictures, index="", sites="llm.1,3", shuffled=2, seed=3, readings=["embedding"])
+    there = sorted(
+        {plain(hit["token"]) for row in table(vision.run(spec)[0], "tokens") for hit in row["hits"]}
+    )
+    words = [word for word in there if word.isalnum()][::2]
+    boxes = [[0, 0, 112, 84], [0, 0, 60, 120]]
+    spec["labels"] = [[{"box": box, "words": words}] for box in boxes]
+    ctx, _ = vision.run(spec)
+    recipe = recipes.recipe(specs.load(spec))
+    assert isinstance(recipe, VisionTokensRecipe)
+    matrix = (
+        vision.loaded.model.get_input_embeddings().weight.double().numpy()[: len(vision.loaded.tokenizer)]
+    )
+    matrix = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-9)
+    matched: dict[str, list[bool]] = {"llm.1": [], "llm.3": []}
+    for one in recipe._pictures(ctx):
+        for copy in range(2):
+            mixed = shuffled(one.prompt.to_read(), 3, copy)
+            sites = [parse_site(name, vision.shape) for name in matched]
+            read = vision.engine.capture([mixed], sites, pooling="none", where=Where("image"))
+            for site in sites:
+                for token in (unit(read[site].double().numpy()) @ matrix.T).argmax(1).tolist():
+                    matched[site.short].append(plain(vision.loaded.tokenizer.decode([token])) in words)
+    for row in table(ctx, "layers"):
+        assert len(matched[row["site"]]) == 2 * row["labelled"] == 40
+        assert 0 < row["match_shuffled"] < 1 and row["match_shuffled"] == pytest.approx(
+            np.mean(matched[row["site"]])
+        )
 
 
 def test_full_tensors_are_kept_on_demand(vision: Lab, pictures: list[str]) -> None:
