@@ -20,7 +20,7 @@ from labtui_artifacts.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from labtui.widgets.picture import Scene
+    from labtui.widgets.scene import Scene
 
 KINDS = ("cells", "kitty", "sixel")
 CELL = (10, 20)

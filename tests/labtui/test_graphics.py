@@ -14,8 +14,9 @@ from textual.widget import Widget
 
 from labtui.widgets import graphics
 from labtui.widgets.graphics import CELL, choose, drawn
-from labtui.widgets.picture import Picture, Scene, overlay
+from labtui.widgets.picture import Picture
 from labtui.widgets.raster import lay
+from labtui.widgets.scene import Scene, overlay
 from labtui_artifacts.errors import UsageError
 from tests.labtui.test_picture import patches, scene
 

@@ -178,14 +178,19 @@ def kernel(moment: str) -> FakeKernel:
     made.emit("artifact.saved", name="terse", kind="direction", meta={"style": "terse"})
     made.emit("artifact.saved", name="captions", kind="index", meta={})
     if moment != "empty":
-        made.emit(
-            "image.added", digest=DIGEST, name="scene.png", width=SIZE[0], height=SIZE[1], thumbnail=PICTURE
-        )
+        picture(made)
     if moment not in ("empty", "shown"):
         look(made, moment)
     if moment == "steered":
         steer(made)
     return made
+
+
+def picture(made: FakeKernel) -> None:
+    """The picture is sent."""
+    made.emit(
+        "image.added", digest=DIGEST, name="scene.png", width=SIZE[0], height=SIZE[1], thumbnail=PICTURE
+    )
 
 
 def look(made: FakeKernel, moment: str = "done", job: str = "l1", spec: dict[str, Any] | None = None) -> None:
