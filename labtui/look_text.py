@@ -15,7 +15,7 @@ from labtui.looking import Sight, shown_token
 from labtui.widgets.chart import Plot, Series
 from labtui.widgets.scene import short
 from labtui_sessions.diagnosis import steps
-from labtui_sessions.looks import READINGS, Depth, Hit
+from labtui_sessions.looks import READINGS, Depth, Hit, Score
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import RowView
@@ -110,6 +110,46 @@ def _word(token: str, value: float) -> str:
 
 def _cell(text: str, width: int) -> str:
     return Content(text).truncate(max(1, width - 1), ellipsis=True, pad=True).plain + " "
+
+
+def scores_text(
+    found: Mapping[str, Mapping[str, Score]], direction: str, site: str | None, patches: int, width: int
+) -> Content:
+    """Where a patch stands along every direction at the site in view, then along ``direction`` at every site."""
+    if not found:
+        return Content("")
+    room = max(5, min(max(map(len, found)), width - 26))
+    lines = [Content.styled(" " * (room + 2) + " projection cosine rank", "$lab-dim")]
+    for name, at in found.items():
+        own = at.get(site or "")
+        said = _score(own, patches, width - room - 28) if own is not None else f" no vector at {site}"
+        mark, style = ("▸", "bold") if name == direction else (" ", "$lab-dim")
+        lines.append(Content.assemble((f"{mark}{_cell(name, room + 1)}", style), said))
+    at = found.get(direction, {})
+    lines += [Content(""), Content.styled(f"{direction} at each site", "$lab-dim")]
+    wide = max(map(len, at), default=5)
+    for name, own in at.items():
+        mark, style = ("▸", "bold") if name == site else (" ", "$lab-dim")
+        lines.append(
+            Content.assemble((f"{mark}{name.ljust(wide)} ", style), _score(own, patches, width - wide - 28))
+        )
+    return Content("\n").join(lines)
+
+
+def _score(own: Score, patches: int, room: int) -> str:
+    """A score as columns: projection, cosine, rank, and where there is room a bar of the percentile."""
+    cosine = f"{own.cosine:+.2f}" if own.cosine is not None else ""
+    rank = f"{ordinal(own.rank)} of {patches}" if own.rank is not None else ""
+    most = len(f"{patches}th of {patches}")
+    bar = ""
+    if own.percentile is not None and room >= 12:
+        full = round(own.percentile / 10)
+        bar = "  " + "█" * full + "░" * (10 - full)
+    return f"{_signed(own.projection):>10} {cosine:>6} {rank:>{most}}{bar}".rstrip()
+
+
+def _signed(value: float) -> str:
+    return f"+{short(value, 8)}" if value >= 0 else short(value, 9)
 
 
 def neighbours_text(found: Mapping[str, Sequence[Hit]], site: str | None, width: int) -> Content:

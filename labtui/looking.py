@@ -27,6 +27,7 @@ OVERLAYS = {
     "none": "picture",
     "norm": "norm",
     "similarity": "cosine to here",
+    "scores": "projection",
     "effect": "moved by edit",
     "attention": "attention",
 }
@@ -246,11 +247,15 @@ def decode_thumbnail(data: bytes) -> Image:
         raise BadFile(f"the thumbnail in this session is damaged: {error}") from error
 
 
-def overlay_of(kind: str, site: str, values: Sequence[float | None], word: str = "") -> Overlay | None:
-    """An overlay; None where no patch has a number. ``word`` is the one whose attention it is."""
+def overlay_of(kind: str, site: str, values: Sequence[float | None], of: str = "") -> Overlay | None:
+    """An overlay; None where no patch has a number. ``of``: the word whose attention it is, or the direction."""
     if kind == "none" or all(value is None for value in values):
         return None
-    title = f"{OVERLAYS[kind]} {site}" + (f" from {shown_token(word)}" if word else "")
+    title = f"{OVERLAYS[kind]} {site}"
+    if kind == "attention":
+        title += f" from {shown_token(of)}" if of else ""
+    elif kind == "scores":
+        title = f"{OVERLAYS[kind]} {of} {site}"
     if kind == "similarity":
         return overlay(title, tuple(values), high=1.0, places=2)
     return overlay(title, tuple(values), low=0.0 if kind in ("effect", "attention") else None)

@@ -92,6 +92,8 @@ class Look(LookPanels):
                     yield Static("", id="look-neighbours", markup=False)
                 with Panel(title="Readings", key="s", id="readings", classes="part"), Reader():
                     yield Static("", id="look-readings", markup=False)
+                with Panel(title="Scores", key="f", id="scores", classes="part -without"), Reader():
+                    yield Static("", id="look-scores", markup=False)
                 yield Panel(
                     Chart(id="look-norms", empty="the norm of this patch at every site"),
                     title="Norms",
@@ -241,8 +243,10 @@ class Look(LookPanels):
         if self.overlay == "none":
             return None
         values = self.values(self.overlay)
-        word = self.words().get(self.word) if self.overlay == "attention" and self.word is not None else None
-        return overlay_of(self.overlay, self.site or "", values, word or "")
+        of = self.along if self.overlay == "scores" else ""
+        if self.overlay == "attention" and self.word is not None:
+            of = self.words().get(self.word) or ""
+        return overlay_of(self.overlay, self.site or "", values, of)
 
     # -- edits ----------------------------------------------------------------------------------------
 
@@ -309,6 +313,8 @@ class Look(LookPanels):
         if sight is None or self.site is None:
             return ""
         kinds = {"norm": "norm", "effect": "effect", "cosine to the patch under the cursor": "similarity"}
+        if self.values("scores"):
+            kinds[f"projection on {self.along}"] = "scores"
         return tabbed_patches(sight, self.site, {name: self.values(kind) for name, kind in kinds.items()})
 
 

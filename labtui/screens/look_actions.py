@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from textual.containers import Container
 from textual.widgets import Input
 
 from labtui.exporting import KINDS, Drawn, export_problem
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
 
 UNTRIED = "random:1"
 """The direction of a first edit where none is stored."""
-TABLES = ("patches", "depth", "readings", "neighbours", "effect", "attention", "similar")
+TABLES = ("patches", "depth", "scores", "readings", "neighbours", "effect", "attention", "similar")
+
+T = TypeVar("T")
 
 
 class LookActions(LookView):
@@ -146,14 +150,24 @@ class LookActions(LookView):
         self.app.pump.now()
 
     def action_next_word(self) -> None:
+        """The next word whose attention is shown; where scores are, the next direction."""
+        if self.overlay == "scores" or self.query_one("#look", Container).has_class("-scores"):
+            self._next_direction()
+            return
         if "attention" not in self.overlays():
             self.app.say(why_not("attention"))
             return
-        there = list(self.words())
-        if self.overlay == "attention" and there:
-            at = there.index(self.word) if self.word in there else -1
-            self.word = there[(at + 1) % len(there)]
+        if self.overlay == "attention":
+            self.word = _after(self.word, list(self.words()))
         self.overlay = "attention"
+        self.app.pump.now()
+
+    def _next_direction(self) -> None:
+        there = list(self.directions())
+        if not there:
+            self.app.say(why_not("scores"))
+            return
+        self.along = _after(self.along, there) or ""
         self.app.pump.now()
 
     def action_turn_site(self, way: int) -> None:
@@ -206,12 +220,18 @@ class LookActions(LookView):
         return specs.to_dict(specs.load(self.job.spec))
 
 
+def _after(one: T | None, there: Sequence[T]) -> T | None:
+    """What comes after one of them, round and round."""
+    return there[(there.index(one) + 1 if one in there else 0) % len(there)] if there else one
+
+
 def why_not(overlay: str) -> str:
     """What an overlay needs that is not there."""
     return {
         "effect": "effect (e writes an edit, r runs it)",
         "attention": "attention (not read: o with a question reads it)",
         "similarity": "similarity (not read)",
+        "scores": "scores (not read: o with directions reads them)",
         "norm": "norm (not read)",
     }.get(overlay, overlay)
 

@@ -12,6 +12,7 @@ from labtui.widgets.dialog import Field, Form, Values
 from labtui_artifacts.errors import LabError
 from labtui_artifacts.images import is_digest
 from labtui_kernels import specs
+from labtui_kernels.specs.diagnose import EVERY
 from labtui_kernels.specs.look import count_look
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def look_form(state: SessionState, before: Mapping[str, Any], digest: str) -> Form:
     """The form, filled with the settings of the look ``before`` and the picture ``digest`` where there were such."""
     shape = shape_of(state)
+    stored = [name for name, one in state.artifacts.items() if one.kind == "direction"]
     indexes = ("", *(name for name, one in state.artifacts.items() if one.kind == "index"))
 
     def problem(values: Values) -> str:
@@ -52,6 +54,8 @@ def look_form(state: SessionState, before: Mapping[str, Any], digest: str) -> Fo
         Field("question", "question", question_of(before), hint="asked by r; the patches are the same whatever it is"),
         Field("sites", "sites", str(before.get("sites") or "vision.merged,llm.*"), check=trouble,
               hint="vision.*, vision.merged, llm.*"),
+        Field("directions", "scores along", ", ".join(before.get("directions") or ([EVERY] if stored else [])),
+              check=trouble, hint="directions with commas between; * is every one of this model; empty: no scores"),
         Field("index", "neighbours in", str(before.get("index") or (indexes[1] if len(indexes) > 1 else "")),
               options=indexes, hint="an index of captions; labtui run index --set name=captions makes one"),
     ]  # fmt: skip
@@ -67,4 +71,7 @@ def look_spec(values: Values) -> dict[str, Any]:
         "prompt": [{"role": "user", "content": values["question"].strip(), "images": [image]}],
         "sites": values["sites"].strip() or "vision.merged,llm.*",
     }
+    along = [text.strip() for text in values["directions"].split(",") if text.strip()]
+    if along:
+        spec["directions"] = along
     return spec | ({"index": values["index"].strip()} if values["index"].strip() else {})

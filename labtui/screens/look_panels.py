@@ -14,11 +14,12 @@ from labtui.look_text import (
     norms_plot,
     patch_text,
     readings_text,
+    scores_text,
 )
 from labtui.looking import Sight, asked_of, question_of
 from labtui.parts import NOTHING
 from labtui.projection import arms
-from labtui.screens.look_actions import LookActions
+from labtui.screens.look_actions import LookActions, why_not
 from labtui.widgets.chart import Chart
 from labtui.widgets.panel import Panel
 from labtui_sessions import looks
@@ -52,12 +53,14 @@ class LookPanels(LookActions):
             self.put("look-patch", "")
             self._project_neighbours(None, 0)
             self._project_readings(None, 0)
+            self._project_scores(None, 0)
             self.query_one("#look-norms", Chart).show(None)
             self.query_one("#norms", Panel).note("")
             return
         self.put("look-patch", patch_text(sight, patch, self.values("norm")))
         self._project_neighbours(sight, patch)
         self._project_readings(sight, patch)
+        self._project_scores(sight, patch)
         every = looks.depths(self.rows(sight.of("depth")))
         norms = looks.by_site(self.rows(sight.of("patches"), f"patch={patch}"), "norm")
         self.query_one("#look-norms", Chart).show(norms_plot(norms, every, self.site))
@@ -104,6 +107,26 @@ class LookPanels(LookActions):
             why = "words are read in the decoder and after the merger: , and . change the site"
             said = why if in_tower else WAITING if live or rows is NOTHING else "not read here"
             self.put("look-readings", Content.styled(said, "$lab-dim"))
+        panel.note("", self.site or "")
+
+    def _project_scores(self, sight: Sight | None, patch: int) -> None:
+        panel = self.query_one("#scores", Panel)
+        read = sight is not None and "scores" in sight.parts
+        panel.set_class(not read, "-without")
+        if sight is None or not read:
+            why = "where a patch stands along directions" if sight is None else why_not("scores")
+            self.put("look-scores", Content.styled(why, "$lab-dim"))
+            panel.note("")
+            return
+        rows = self.rows(sight.of("scores"), f"patch={patch}")
+        found = looks.scores(rows, patch)
+        self.along = self.along if self.along in found else next(iter(found), "")
+        width = max(24, panel.size.width - 2)
+        if found:
+            self.put("look-scores", scores_text(found, self.along, self.site, sight.patches, width))
+        else:
+            live = rows is NOTHING or (self.job is not None and self.job.live)
+            self.put("look-scores", Content.styled(WAITING if live else "none were read", "$lab-dim"))
         panel.note("", self.site or "")
 
     # -- question, edits, answers ---------------------------------------------------------------------

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
     from labtui_sessions.state import SessionState
 
-PANELS = ("neighbours", "readings", "norms", "answers")
+PANELS = ("neighbours", "readings", "scores", "norms", "answers")
 """Those that take turns where there is no room for all."""
 
 
@@ -41,6 +41,8 @@ class LookView(JobScreen):
         """Whether neighbours are searched by plain cosine, or less each layer's mean."""
         self.word: int | None = None
         """The position of the word whose attention is shown."""
+        self.along = ""
+        """The direction whose scores are shown."""
 
     @property
     def picture(self) -> Picture:
@@ -77,10 +79,10 @@ class LookView(JobScreen):
         if source is None or sight is None:
             return ["none"]
         tables = source.state.tables
-        there = {"norm": "patches", "similarity": "similar", "attention": "attention"}
+        there = {"norm": "patches", "similarity": "similar", "scores": "scores", "attention": "attention"}
         found = ["none", *(kind for kind, table in there.items() if sight.of(table) in tables)]
         if self.effect is not None:
-            found.insert(min(3, len(found)), "effect")
+            found.insert(len(found) - ("attention" in found), "effect")
         return found
 
     # -- the numbers ----------------------------------------------------------------------------------
@@ -96,6 +98,10 @@ class LookView(JobScreen):
             return looks.by_patch(rows, "change", sight.patches)
         if kind == "similarity":
             return looks.similar_to(self.rows(sight.of("similar"), self.at), patch, sight.patches)
+        if kind == "scores":
+            along = self.directions()
+            self.along = self.along if self.along in along else next(iter(along), "")
+            return looks.by_patch(along.get(self.along, ()), "projection", sight.patches)
         if kind == "attention":
             words, rows = self.words(), self.rows(sight.of("attention"), self.at)
             self.word = self.word if self.word in words else next(reversed(words), None)
@@ -105,6 +111,13 @@ class LookView(JobScreen):
     def words(self) -> dict[int, str]:
         """The words whose attention is here, by position."""
         return looks.words(self.rows(self.sight.of("attention"), self.at)) if self.sight is not None else {}
+
+    def directions(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows of the scores at the site in view, by direction."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self.rows(self.sight.of("scores"), self.at) if self.sight is not None else ():
+            found.setdefault(str(row.get("direction") or ""), []).append(row)
+        return found
 
     @property
     def at(self) -> str:

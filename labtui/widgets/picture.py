@@ -110,7 +110,8 @@ class Picture(Cursored, can_focus=True):
             return False
         before, self._scene = self._scene, scene
         rows, cols = self.extent
-        self.cursor = max(0, min(self.cursor[0], rows - 1)), max(0, min(self.cursor[1], cols - 1))
+        if rows and cols:
+            self.cursor = min(self.cursor[0], rows - 1), min(self.cursor[1], cols - 1)
         if (
             before is None
             or scene is None

@@ -188,6 +188,44 @@ def stories_shape():
     return shape
 
 
+async def test_scores_stand_beside_the_patch_and_over_the_picture(make_app) -> None:
+    made = stories.kernel("scored")
+    app = make_app(made, first="look")
+    every = range(stories.ROWS * stories.COLS)
+    async with app.run_test(size=LARGE) as pilot:
+        await settled(pilot)
+        screen = app.screen
+        assert screen.query_one("#scores").display
+        await pilot.press("m", "right", "f")
+        await settled(pilot)
+        said, value = text(app, "look-scores"), stories.projection(4, 1, 0)
+        cosine = value / stories.norm(4, 1)
+        assert "▸terse" in said and f"+{value:.3g}  {cosine:+.2f}  3rd of 20" in said
+        assert "terse at each site" in said and "▸llm.3" in said and said.count("of 20") == 2 + 7
+        await pilot.press("c", "c", "c")
+        await settled(pilot)
+        assert screen.overlay == "scores" and screen.picture.legend == "projection terse llm.3"
+        assert numbers(app) == pytest.approx([stories.projection(4, patch, 0) for patch in every])
+        await pilot.press("a")
+        await settled(pilot)
+        assert "random:1 at each site" in text(app, "look-scores")
+        assert numbers(app) == pytest.approx([stories.projection(4, patch, 1) for patch in every])
+        assert "projection on random:1" in screen.copy_text().splitlines()[0]
+
+
+async def test_without_directions_the_scores_say_how_to_get_them(make_app) -> None:
+    app = make_app(stories.kernel("done"), first="look")
+    async with app.run_test(size=LARGE) as pilot:
+        await settled(pilot)
+        assert not app.screen.query_one("#scores").display
+    app = make_app(stories.kernel("done"), first="look")
+    async with app.run_test(size=SMALL) as pilot:
+        await settled(pilot)
+        await pilot.press("f")
+        await settled(pilot)
+        assert "o with directions reads them" in text(app, "look-scores")
+
+
 async def test_the_text_of_an_edit_is_the_truth_about_its_rectangle(make_app) -> None:
     app = make_app(stories.kernel("done"), first="look")
     async with app.run_test(size=LARGE) as pilot:
@@ -307,11 +345,11 @@ async def test_a_form_reads_a_picture(make_app, tmp_path: Path) -> None:
         await pilot.press(*"nowhere.png")
         assert "no such file" in text(app, "hint-picture")
         await pilot.press("ctrl+u", *str(file))
-        assert "7 sites · norms, similarity, readings, neighbours" in text(app, "preview")
+        assert "7 sites · norms, similarity, scores, readings, neighbours" in text(app, "preview")
         await pilot.press("tab", *"What?", "ctrl+r")
         await settled(pilot)
         spec = made.params("submit")["spec"]
-        assert spec["kind"] == "look" and spec["index"] == "captions"
+        assert spec["kind"] == "look" and spec["index"] == "captions" and spec["directions"] == ["*"]
         assert spec["prompt"] == [{"role": "user", "content": "What?", "images": [stories.DIGEST]}]
         assert made.params("submit")["names"] == {stories.DIGEST: "scene.png"}
         assert made.params("image.missing") == {"digests": [stories.DIGEST]}

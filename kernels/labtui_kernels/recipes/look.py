@@ -71,7 +71,8 @@ class LookRecipe:
         new_resolver(ctx, spec.force).missing(terms)  # names a direction that is not there
         pixels, span = prompt.pixels[spec.number], prompt.images[spec.number]
         self._check_size(ctx, pixels.tokens)
-        self._check_directions(ctx)
+        if "scores" in spec.parts:
+            vectors_of(new_resolver(ctx, spec.force), spec.directions, sites_of(spec, shape))
         if "neighbours" in spec.parts:
             self._search(ctx)
         return {
@@ -147,19 +148,6 @@ class LookRecipe:
                 f"{MOST_ROWS:,} and {MOST_HELD >> 20:,}: take fewer sites, or a smaller max_pixels"
             )  # fmt: skip
 
-    def _check_directions(self, ctx: JobContext) -> None:
-        """Refuse directions that have a vector at none of the sites that are read."""
-        spec = self.spec
-        if "scores" not in spec.parts:
-            return
-        found = vectors_of(
-            new_resolver(ctx, spec.force), spec.directions, sites_of(spec, ctx.loaded.info.shape)
-        )
-        if not found:
-            raise spec.refuse(
-                "directions", "no direction of this model is stored for these sites; expected names"
-            )
-
     def _search(self, ctx: JobContext) -> IndexSearch:
         """The index that is searched. UsageError for one of another model."""
         index = IndexFile.open(ctx.store.path(self.spec.index), self.spec.index)
@@ -216,6 +204,10 @@ class LookRecipe:
         """Where every patch stands along each direction, among the patches of this picture."""
         resolver = new_resolver(ctx, self.spec.force)
         vectors = vectors_of(resolver, self.spec.directions, list(states))
+        if not vectors:
+            self._notes.append(
+                "nothing is scored: no stored direction was fitted on this model for these sites"
+            )
         for site, values in states.items():
             self._commit(ctx, "scores", site, score_rows(site, values, vectors, cols))
             yield

@@ -175,6 +175,8 @@ def test_every_direction_of_the_model_is_scored_and_another_models_is_not(lab: L
     assert {row["direction"] for row in table(ctx, "scores")} == {"odd"}
     with pytest.raises(UsageError, match="foreign"):
         lab.run(spec_of(picture, directions=["foreign"]))
+    none, result = lab.run(spec_of(picture, directions=["*"], read=["scores"], sites="vision.1"))
+    assert not table(none, "scores") and "nothing is scored" in result["notes"][0]
 
 
 def test_equal_scores_share_their_place_and_one_patch_has_none() -> None:
