@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from labtui.widgets.scene import Overlay, overlay
-from labtui_artifacts.errors import BadFile
 from labtui_artifacts.images import is_digest
 from labtui_kernels.lang.edits import EditTerm, format_edits, parse_edits
 from labtui_kernels.lang.positions import ImageSpan, Where
@@ -17,8 +15,6 @@ from labtui_kernels.lang.sites import Site, parse_site
 from labtui_kernels.lang.strength import Strength
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from labtui.widgets.raster import Rect
     from labtui_sessions.fields import JobView
     from labtui_sessions.state import SessionState
@@ -37,8 +33,6 @@ MODERATE = Strength(8.0, "pct")
 """The strength of an edit that nobody has given one yet."""
 KEPT = ("system", "thinking", "min_pixels", "max_pixels")
 """What other specs about the same picture take from a look, so that they see the same patches."""
-MOST_PIXELS = 1 << 20
-"""Pixels of a thumbnail that are decoded: far more than one has."""
 
 
 @dataclass(frozen=True)
@@ -230,21 +224,6 @@ def rect_text(rect: Rect) -> str:
 
 
 # -- the picture --------------------------------------------------------------------------------------
-
-
-def decode_thumbnail(data: bytes) -> Image:
-    """A thumbnail's pixels. BadFile for what is no PNG, or far larger than a thumbnail: it may come from any file."""
-    from PIL import Image as pil
-
-    try:
-        opened = pil.open(BytesIO(data), formats=("PNG",))
-        if opened.width * opened.height > MOST_PIXELS:
-            raise BadFile(
-                f"the thumbnail claims {opened.width} x {opened.height} pixels; expected at most 256 a side"
-            )
-        return opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
-        raise BadFile(f"the thumbnail in this session is damaged: {error}") from error
 
 
 def overlay_of(kind: str, site: str, values: Sequence[float | None], of: str = "") -> Overlay | None:

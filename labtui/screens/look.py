@@ -16,7 +16,6 @@ from labtui.looking import (
     OVERLAYS,
     Sight,
     check_rects,
-    decode_thumbnail,
     overlay_of,
     pictures_of,
     place_text,
@@ -24,7 +23,7 @@ from labtui.looking import (
     rect_text,
     rects_in,
 )
-from labtui.projection import Source, one_line, shape_of
+from labtui.projection import Source, shape_of
 from labtui.screens.job_view import clean
 from labtui.screens.look_panels import LookPanels
 from labtui.widgets.chart import Chart
@@ -32,12 +31,11 @@ from labtui.widgets.panel import Panel
 from labtui.widgets.picture import Picture
 from labtui.widgets.reader import Reader
 from labtui.widgets.scene import Overlay, Scene
-from labtui_artifacts.errors import LabError, UsageError
+from labtui_artifacts.errors import UsageError
+from labtui_artifacts.images import is_digest, short
 from labtui_kernels.lang.edits import parse_edits
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from labtui_sessions.fields import ImageView
     from labtui_sessions.state import SessionState
 
@@ -54,7 +52,6 @@ class Look(LookPanels):
 
     def __init__(self) -> None:
         super().__init__()
-        self._images: dict[str, Image | None] = {}
         self._seen: str = ""
         self._arrived: str = ""
         """The look whose picture had the focus when it came."""
@@ -114,7 +111,7 @@ class Look(LookPanels):
     def project(self, source: Source | None, charts: bool) -> None:
         state = source.state if source is not None else None
         if source is not self._source:
-            self._source, self._images, self.wanted = source, {}, ""
+            self._source, self.wanted = source, ""
         self.choose(source)
         self._take_up()
         self._project_head(source, state)
@@ -164,7 +161,9 @@ class Look(LookPanels):
         if self.sight is None:
             self.put("look-head", Content.assemble(("a picture", "bold $accent"), f" · {place}"))
         else:
-            self.put("look-head", head_text(self.sight, image.name if image is not None else "", place))
+            digest = self.sight.digest
+            name = image.name if image is not None else self.app.views.names(state).get(digest, short(digest))
+            self.put("look-head", head_text(self.sight, name, place))
         self.put("look-progress", self.progress(self.job))
         line.display = (
             self.job.status != "done" or bool((self.job.result or {}).get("notes")) or not clean(self.job)
@@ -180,9 +179,9 @@ class Look(LookPanels):
             panel.note("")
             return
         digest, view = self._shown(state)
-        image = self._image(source, digest) if digest else None
+        image = self.app.views.get(digest) if digest else None
         if image is None:
-            missing = digest and digest in self._images
+            missing = bool(digest) and self.app.views.missing(digest)
             picture.say(
                 MISSING if missing else self._hint(state) if not digest else "the picture is on its way"
             )
@@ -220,24 +219,8 @@ class Look(LookPanels):
             number = self.job.spec.get("number") or 0
             named = pictures_of(self.job.spec)
             digest = named[number] if isinstance(number, int) and number < len(named) else ""
-            return (digest, state.images[digest]) if digest in state.images else ("", None)
+            return (digest, state.images.get(digest)) if is_digest(digest) else ("", None)
         return list(state.images.items())[-1] if state.images else ("", None)
-
-    def _image(self, source: Source, digest: str) -> Image | None:
-        """The picture's thumbnail, fetched when it is first wanted; None until it is here, or where it is damaged."""
-        if digest not in source.state.images or digest in self._images:
-            return self._images.get(digest)
-        images = self._images
-
-        async def work() -> None:
-            try:
-                images[digest] = decode_thumbnail(await source.thumbnail(digest))
-            except LabError as error:
-                images[digest] = None
-                self.app.say(one_line(error), bad=True)
-
-        self.app.do(work, lambda _: self.app.pump.changed(), group=f"look:picture:{digest}")
-        return None
 
     def _overlay(self, sight: Sight) -> Overlay | None:
         if self.overlay == "none":

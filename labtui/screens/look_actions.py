@@ -18,7 +18,6 @@ from labtui.looking import (
     rect_text,
     site_for_edits,
 )
-from labtui.pictures import submit
 from labtui.projection import Kernel, shape_of
 from labtui.screens.look_form import look_form, look_spec
 from labtui.screens.look_view import LookView
@@ -73,7 +72,7 @@ class LookActions(LookView):
 
         async def work(kernel: Kernel) -> None:
             for spec in wanted:
-                await submit(kernel, spec, priority="interactive")
+                await self.app.views.submit(kernel, spec, priority="interactive")
 
         self.ask(work, lambda _: self.app.say("queued"))
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from labtui_sessions.state import SessionState
 
 WAITING = "on their way"
+GONE = "much was run since, so this answer is no longer held here: labtui session show has it, r asks again"
 
 
 class LookPanels(LookActions):
@@ -136,9 +137,7 @@ class LookPanels(LookActions):
         digest = self.sight.digest if self.sight is not None else ""
         job = asked_of(state, digest) if state is not None and digest else None
         plain, steered = arms(state, job.job) if state is not None and job is not None else ([], [])
-        waiting = (
-            "i writes a question, r asks it" if job is None else "no answer yet" if job.live else "not asked"
-        )
+        waiting = "i writes a question, r asks it" if job is None else "no answer yet" if job.live else GONE
         failed = job.error if job is not None and job.error else ""
         self.put(
             "look-plain-text",

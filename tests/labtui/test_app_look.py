@@ -387,10 +387,22 @@ async def test_without_a_thumbnail_the_patches_can_still_be_walked(make_app) -> 
     app = make_app(made, first="look")
     async with app.run_test(size=SMALL) as pilot:
         await settled(pilot)
-        assert "damaged" in app.said
+        assert app.screen.picture.scene.key.startswith("blank:")
         await pilot.press("m", "right")
         await settled(pilot)
         assert app.screen.picture.patch == 1 and "patch 1" in text(app, "look-patch")
+
+
+async def test_a_picture_is_shown_however_many_came_after_it(make_app) -> None:
+    made = stories.kernel("done")
+    for number in range(60):
+        made.emit("image.added", digest=f"sha256:{number:064x}", name="other.png", width=9, height=9)
+    assert stories.DIGEST not in made.state.images
+    app = make_app(made, first="look")
+    async with app.run_test(size=SMALL) as pilot:
+        await settled(pilot)
+        scene = app.screen.picture.scene
+        assert scene is not None and scene.key == stories.DIGEST and app.screen.picture.extent == (4, 5)
 
 
 async def test_keys_bring_each_panel_to_a_small_screen(make_app) -> None:
