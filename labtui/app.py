@@ -152,8 +152,8 @@ class LabApp(AppActions, TypeAhead, App[None]):
         first = self._first or (shown if self.source is not None else "home")
         if first != self.current_mode:
             self.switch_mode(first)
-        if self.replay is not None and self.replay.seq == 0:
-            self.replay.play()
+        if self.replay is not None:
+            self.replay.begin()
         self.set_interval(1.0, self._tick)
 
     def _count_bytes(self) -> None:

@@ -217,7 +217,9 @@ def open_app(target: Target, *, replay: Player | None = None, first: str | None 
     target = target.settled()
     from labtui.widgets import graphics
 
-    images, why_not = graphics.choose(said.images, os.environ, terminal=sys.stdout.isatty())
+    images, why_not = graphics.choose(
+        said.images, os.environ, terminal=sys.stdin.isatty() and sys.stdout.isatty()
+    )
     if why_not:
         output.note(f"labtui: {why_not}")
     os.environ.setdefault("TEXTUAL_FPS", "120")  # a key waits for up to two of Textual's frames

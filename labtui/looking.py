@@ -1,41 +1,29 @@
-"""What the Look screen makes of a session: pictures, what was read of them, and how it is said. No torch.
-
-All numbers are those of the tables (:mod:`labtui_sessions.looks` reads them); nothing is computed here.
-"""
+"""What the Look screen makes of a session: pictures, what was read of them, and which edits act where. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from textual.content import Content
-
-from labtui.widgets.chart import Plot, Series
-from labtui.widgets.picture import Overlay, overlay, short
-from labtui_artifacts.errors import BadFile, UsageError
+from labtui.widgets.scene import Overlay, overlay
 from labtui_artifacts.images import is_digest
 from labtui_kernels.lang.edits import EditTerm, format_edits, parse_edits
-from labtui_kernels.lang.positions import Where
+from labtui_kernels.lang.positions import ImageSpan, Where
 from labtui_kernels.lang.shape import ModelShape
 from labtui_kernels.lang.sites import Site, parse_site
 from labtui_kernels.lang.strength import Strength
-from labtui_sessions.diagnosis import steps
-from labtui_sessions.looks import READINGS, Depth, Hit
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from labtui.widgets.raster import Rect
-    from labtui_sessions.fields import JobView, RowView
+    from labtui_sessions.fields import JobView
     from labtui_sessions.state import SessionState
 
 OVERLAYS = {
     "none": "picture",
     "norm": "norm",
     "similarity": "cosine to here",
+    "scores": "projection",
     "effect": "moved by edit",
     "attention": "attention",
 }
@@ -45,8 +33,6 @@ MODERATE = Strength(8.0, "pct")
 """The strength of an edit that nobody has given one yet."""
 KEPT = ("system", "thinking", "min_pixels", "max_pixels", "fps", "max_frames")
 """What other specs about the same picture take from a look, so that they see the same patches."""
-MOST_PIXELS = 1 << 20
-"""Pixels of a thumbnail that are decoded: far more than one has."""
 
 
 @dataclass(frozen=True)
@@ -203,17 +189,17 @@ def effect_spec(spec: Mapping[str, Any], edits: str) -> dict[str, Any]:
 
 
 def only_there(text: str, rect: Rect | None, number: int, direction: str, site: str) -> str:
-    """An expression whose edits act in a rectangle of picture ``number`` alone (None: in all of it).
+    """An expression whose edits of pictures act in a rectangle of picture ``number`` alone (None: in all of it).
 
-    An empty one becomes the first edit worth trying: ``direction`` at ``site``. UsageError for text that is no edit.
+    Terms that act on the text keep their place where others act on pictures. An empty expression becomes the first edit
+    worth trying: ``direction`` at ``site``. UsageError for text that is no edit.
     """
     where = Where("image", rect=rect, number=number)
     terms = parse_edits(text) if text.strip() else ()
     if not terms:
-        if not direction:
-            raise UsageError("no direction is stored yet: D on the Shelf (4) makes one")
-        terms = (EditTerm("add", MODERATE, direction, (parse_site(site or "llm.0"),)),)
-    return format_edits(tuple(replace(term, where=where) for term in terms))
+        terms = (EditTerm("add", MODERATE, direction, (parse_site(site or "llm.0"),), where),)
+    seen = [term for term in terms if term.where.kind in ("image", "ink")] or list(terms)
+    return format_edits(tuple(replace(term, where=where) if term in seen else term for term in terms))
 
 
 def site_for_edits(sites: Sequence[str], site: str | None, shape: ModelShape | None) -> str:
@@ -224,12 +210,28 @@ def site_for_edits(sites: Sequence[str], site: str | None, shape: ModelShape | N
     return str(Site("llm", max(0, blocks // 2), "out"))
 
 
-def rect_in(text: str) -> Rect | None:
-    """The rectangle of the first edit that has one; None for text that is no edit, too."""
-    try:
-        return next((term.where.rect for term in parse_edits(text) if term.where.rect is not None), None)
-    except UsageError:
-        return None
+def rects_in(terms: Sequence[EditTerm], sight: Sight) -> list[Rect]:
+    """The rectangles that edits name in the picture of a look and that lie in it, each once."""
+    named = [term.where.rect for term in terms if term.where.number in (None, sight.number)]
+    return list(dict.fromkeys(
+        rect for rect in named if rect is not None and rect[1] <= sight.rows and rect[3] <= sight.cols
+    ))  # fmt: skip
+
+
+def check_rects(terms: Sequence[EditTerm], sight: Sight) -> None:
+    """UsageError for a rectangle that leaves the picture of a look, as the kernel would say it."""
+    spans = [ImageSpan(sight.start, sight.rows, sight.cols)] * (sight.number + 1)
+    for term in terms:
+        if term.where.kind == "image" and term.where.number in (None, sight.number):
+            term.where.patch_mask(spans)
+
+
+def place_text(text: str, sight: Sight) -> str:
+    """Where in the picture the edits of an expression act, where that is not all of it."""
+    terms = parse_edits(text) if text.strip() else ()
+    alone = "only " if all(term.where.rect is not None for term in terms) else ""
+    rects = rects_in(terms, sight)
+    return f"{alone}in {', '.join(map(rect_text, rects))}" if rects else ""
 
 
 def rect_text(rect: Rect) -> str:
@@ -240,191 +242,21 @@ def rect_text(rect: Rect) -> str:
 # -- the picture --------------------------------------------------------------------------------------
 
 
-def decode_thumbnail(data: bytes) -> Image:
-    """A thumbnail's pixels. BadFile for what is no PNG, or far larger than a thumbnail: it may come from any file."""
-    from PIL import Image as pil
-
-    try:
-        opened = pil.open(BytesIO(data), formats=("PNG",))
-        if opened.width * opened.height > MOST_PIXELS:
-            raise BadFile(
-                f"the thumbnail claims {opened.width} x {opened.height} pixels; expected at most 256 a side"
-            )
-        return opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
-        raise BadFile(f"the thumbnail in this session is damaged: {error}") from error
-
-
-def overlay_of(kind: str, site: str, values: Sequence[float | None], word: str = "") -> Overlay | None:
-    """An overlay; None where no patch has a number. ``word`` is the one whose attention it is."""
+def overlay_of(kind: str, site: str, values: Sequence[float | None], of: str = "") -> Overlay | None:
+    """An overlay; None where no patch has a number. ``of``: the word whose attention it is, or the direction."""
     if kind == "none" or all(value is None for value in values):
         return None
-    title = f"{OVERLAYS[kind]} {site}" + (f" from {shown_token(word)}" if word else "")
+    title = f"{OVERLAYS[kind]} {site}"
+    if kind == "attention":
+        title += f" from {shown_token(of)}" if of else ""
+    elif kind == "scores":
+        title = f"{OVERLAYS[kind]} {of} {site}"
     if kind == "similarity":
         return overlay(title, tuple(values), high=1.0, places=2)
     return overlay(title, tuple(values), low=0.0 if kind in ("effect", "attention") else None)
-
-
-# -- lines --------------------------------------------------------------------------------------------
-
-
-def head_text(sight: Sight, name: str, place: str) -> Content:
-    """What is in view: the picture, its grid, and which look of the session it is."""
-    width, height = sight.size
-    facts = [
-        f"{width}×{height} pixels",
-        f"{sight.rows}×{sight.cols} patches",
-        f"{len(sight.sites)} sites",
-        place,
-    ]
-    if sight.frames > 1:
-        which = f"frame {sight.frame} of 0-{sight.frames - 1}, at {sight.when:.1f} s"
-        facts.insert(0, which if sight.frame == 0 else f"{which} (the first is shown)")
-    if sight.number:
-        facts.insert(0, f"image{sight.number}")
-    return Content.assemble(
-        (name or "picture", "bold $accent"), "".join(f" · {fact}" for fact in facts if fact)
-    )
-
-
-def patch_text(sight: Sight, patch: int, values: Sequence[float | None]) -> str:
-    """Where a patch lies: in the picture, in pixels, among the tokens; and its norm's rank."""
-    row, col = divmod(patch, sight.cols)
-    x0, y0, x1, y1 = sight.pixels(patch)
-    parts = [
-        f"patch {patch}, row {row}, column {col}",
-        f"pixels {x0},{y0} to {x1},{y1}",
-        f"token {sight.start + patch}",
-    ]
-    norm = values[patch] if patch < len(values) else None
-    there = [value for value in values if value is not None]
-    if norm is not None:
-        rank = 1 + sum(value > norm for value in there)
-        parts.append(
-            f"norm {short(norm, 6)}, {ordinal(rank)} of {len(there)}, median {short(median(there), 6)}"
-        )
-    return " · ".join(parts)
-
-
-def ordinal(number: int) -> str:
-    """1st, 2nd, 3rd, 4th, ..."""
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"
-
-
-def norms_plot(norms: Mapping[str, float], all_patches: Sequence[Depth], at: str | None) -> Plot | None:
-    """A patch's norm over the depth, and the median, lowest and highest of all; None without two sites."""
-    sites = [one.site for one in all_patches] or list(norms)
-    if len(sites) < 2:
-        return None
-    x, axis = steps(sites)
-    where = dict(zip(sites, x, strict=True))
-    here = tuple((where[site], value) for site, value in norms.items() if site in where)
-    series = [Series("this patch", here)] if here else []
-    series += (
-        [Series("median", tuple((where[one.site], one.median) for one in all_patches))] if all_patches else []
-    )
-    if all_patches:
-        ends = [(where[one.site], end) for one in all_patches for end in (one.lowest, one.highest)]
-        series.append(Series("ends", tuple(ends), "·", "$lab-dim", joined=False))
-    names = () if axis else tuple(sites)
-    return Plot(tuple(series), axis or "site", mark_x=where.get(at or ""), names=names) if series else None
-
-
-def alike_text(all_patches: Sequence[Depth], site: str | None) -> str:
-    """How alike the patches are at a site."""
-    here = next((one for one in all_patches if one.site == site), None)
-    return f"patches alike {here.alike:+.2f}" if here is not None and here.alike is not None else ""
-
-
-def readings_text(found: Mapping[str, Sequence[tuple[str, float]]], width: int) -> Content:
-    """The three readings side by side, or below each other where there is no room."""
-    if not found:
-        return Content("")
-    each = width // len(found)
-    if each < 21:
-        return Content("\n").join(
-            Content.assemble((f"{READINGS[name]}\n", "$lab-dim"), "   ".join(_word(*pair) for pair in pairs))
-            for name, pairs in found.items()
-        )
-    lines = [Content.styled("".join(_cell(READINGS[name], each) for name in found), "$lab-dim")]
-    for rank in range(max(len(pairs) for pairs in found.values())):
-        cells = [_word(*pairs[rank]) if rank < len(pairs) else "" for pairs in found.values()]
-        lines.append(Content("".join(_cell(cell, each) for cell in cells)))
-    return Content("\n").join(lines)
-
-
-def _word(token: str, value: float) -> str:
-    return f"{short(value, 4)} {shown_token(token)}"
-
-
-def _cell(text: str, width: int) -> str:
-    return Content(text).truncate(max(1, width - 1), ellipsis=True, pad=True).plain + " "
 
 
 def shown_token(token: str) -> str:
     """A token as it is read: a leading space as a dot, line breaks as signs."""
     plain = token.replace("\n", "⏎").replace("\t", "⇥")
     return "·" + plain[1:] if plain.startswith(" ") else plain or "(empty)"
-
-
-def neighbours_text(found: Mapping[str, Sequence[Hit]], site: str | None, width: int) -> Content:
-    """The hits at the site in view, then the nearest at every site."""
-    if not found:
-        return Content("")
-    lines: list[Content] = []
-    here = found.get(site or "", ())
-    if here:
-        lines += [_hit(hit, width) for hit in here]
-    else:
-        why = f"none at {site}: the index holds the decoder's states, which are of another width"
-        lines.append(Content.styled(why, "$lab-dim"))
-    lines += [Content(""), Content.styled("the nearest at each site", "$lab-dim")]
-    room = max(len(name) for name in found)
-    for name, hits in found.items():
-        mark = "▸" if name == site else " "
-        line = _hit(hits[0], width - room - 2) if hits else Content.styled("none", "$lab-dim")
-        style = "bold" if name == site else "$lab-dim"
-        lines.append(Content.assemble((f"{mark}{name.ljust(room)} ", style), line))
-    return Content("\n").join(lines)
-
-
-def _hit(hit: Hit, width: int) -> Content:
-    """A neighbour: how near, where it was read, and its caption with the token marked."""
-    head = f"{hit.cosine:+.2f} {hit.site.removesuffix('.out').ljust(7)} "
-    room = max(8, width - len(head))
-    return Content.assemble(head, _caption(hit, room))
-
-
-def _caption(hit: Hit, room: int) -> Content:
-    """As much of a caption as there is room for, around its token in brackets."""
-    text, span = " ".join(hit.caption.split("\n")), hit.span
-    if span is None or not 0 <= span[0] <= span[1] <= len(text):
-        return Content.assemble((shown_token(hit.token), "bold"), f"  {text}").truncate(room, ellipsis=True)
-    before, token, after = text[: span[0]], text[span[0] : span[1]], text[span[1] :]
-    spare = room - len(token) - 2
-    if len(before) + len(after) > spare:
-        keep = max(0, min(len(before), max(spare - len(after), spare // 2)))
-        before = ("…" + before[len(before) - keep + 1 :]) if keep < len(before) and keep else before[:keep]
-    return Content.assemble(before, ("[" + token + "]", "bold $accent"), after).truncate(room, ellipsis=True)
-
-
-def answer_text(row: RowView | None, waiting: str) -> Content:
-    """An answer as far as it has come."""
-    if row is None:
-        return Content.styled(waiting, "$lab-dim")
-    more = "" if row.finished is not None else "▌"
-    return (
-        Content.assemble(row.text or "", more) if row.text or more else Content.styled("(empty)", "$lab-dim")
-    )
-
-
-def tabbed_patches(sight: Sight, site: str, columns: Mapping[str, Sequence[float | None]]) -> str:
-    """Numbers of all patches at a site, tab between columns."""
-    names = [name for name, values in columns.items() if any(value is not None for value in values)]
-    lines = ["\t".join(["site", "patch", "row", "col", *names])]
-    for patch in range(sight.patches):
-        row, col = divmod(patch, sight.cols)
-        numbers = ("" if (v := columns[name][patch]) is None else f"{v:.6g}" for name in names)
-        lines.append("\t".join([site, str(patch), str(row), str(col), *numbers]))
-    return "\n".join(lines)

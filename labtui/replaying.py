@@ -16,6 +16,8 @@ from labtui_sessions.source import RowText
 from labtui_sessions.state import SessionState
 from labtui_sessions.tables import Page
 
+READ = ("look", "diagnose")
+"""Screens that are read at a session's end, not watched as it goes."""
 END = 1 << 60
 """As ``at``: the session's last event."""
 BATCH = 400
@@ -34,8 +36,20 @@ class Player:
         self._task: asyncio.Task[None] | None = None
         self._saved: dict[str, list[tuple[int, dict[str, Any]]]] | None = None
         self.title = title
+        self._given = at is not None
         if at is not None:
             self._replay.seek(at)
+
+    def begin(self) -> None:
+        """Play a session that is watched as it goes, and show the end of one whose first screen is read: where a picture
+        was looked at or poles were diagnosed, everything comes at once. An event that was asked for is where it stays.
+        Needs a running event loop."""
+        if self._given:
+            return
+        if self.first_screen in READ:
+            self.seek(END)
+        else:
+            self.play()
 
     @property
     def first_screen(self) -> str:

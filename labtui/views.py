@@ -61,6 +61,10 @@ class Views:
         self._app.do(work, then, group=f"view:{digest}")
         return None
 
+    def missing(self, digest: str) -> bool:
+        """Whether it was asked for and there is none, or none that can be drawn."""
+        return digest in self._views and self._views[digest] is None
+
     async def submit(self, kernel: Kernel, spec: Mapping[str, Any], **extra: Any) -> Any:
         """Send a spec and its pictures; the kernel's answer."""
         ready, pictures = await sent(kernel, spec)

@@ -17,6 +17,8 @@ from labtui.doctor.check import Check
 
 ANSWER_SECONDS = 1.0
 _KITTY = "\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\"
+_KITTY_PLACES = "\x1b_Gi=32,s=1,v=1,a=q,t=d,f=24,U=1;AAAA\x1b\\"
+"""The same with placement by characters: a terminal that does not know it does not answer."""
 _DEVICE_ATTRIBUTES = "\x1b[c"
 _DA1 = re.compile(r"\x1b\[\?([\d;]*)c")
 _KITTY_PROGRAMS = {"ghostty", "WezTerm", "kitty"}
@@ -52,7 +54,7 @@ def ask(timeout: float = ANSWER_SECONDS) -> tuple[str, float]:
     answer = b""
     try:
         tty.setcbreak(descriptor, termios.TCSANOW)
-        sys.stdout.write(_KITTY + _DEVICE_ATTRIBUTES)
+        sys.stdout.write(_KITTY + _KITTY_PLACES + _DEVICE_ATTRIBUTES)
         sys.stdout.flush()
         while (left := start + timeout - time.monotonic()) > 0 and len(answer) < 4096:
             if not select.select([descriptor], [], [], left)[0]:
@@ -83,6 +85,12 @@ def graphics(environ: Mapping[str, str], answer: str) -> dict[str, str]:
     if program in ("iTerm.app", "WezTerm") or environ.get("LC_TERMINAL") == "iTerm2":
         found["iterm"] = "environment"
     return found
+
+
+def places(answer: str) -> bool:
+    """Whether a terminal that speaks kitty's protocol also puts pictures in the place of characters, as an app needs
+    that scrolls and overlaps them: kitty from 0.28, Ghostty."""
+    return "Gi=32;OK" in answer
 
 
 def colours(environ: Mapping[str, str]) -> int:

@@ -15,8 +15,6 @@ from labtui.actions import Action, bindings
 from labtui.diagnoses import (
     CURVES,
     HEADS,
-    NOTHING,
-    Parts,
     columns_of,
     curve_of,
     label_of,
@@ -28,13 +26,13 @@ from labtui.diagnoses import (
     shown,
     table_of,
 )
+from labtui.parts import NOTHING
 from labtui.projection import Source
 from labtui.screens.diagnose_actions import DiagnoseActions
 from labtui.widgets.chart import Chart
 from labtui.widgets.heatmap import Heatmap
 from labtui.widgets.lists import Grid, right
 from labtui.widgets.panel import Panel
-from labtui.wording import ago
 from labtui_sessions.diagnosis import Cosines, Layer, Plane, anatomies, cosine_maps, planes
 from labtui_sessions.fields import JobView
 from labtui_sessions.state import SessionState
@@ -92,13 +90,8 @@ class Diagnose(DiagnoseActions):
     # -- projection -----------------------------------------------------------------------------------
 
     def project(self, source: Source | None, charts: bool) -> None:
-        state = source.state if source is not None else None
-        self.job = self.chosen(state)
-        self._project_head(source, state)
-        if source is None or self.job is None:
-            self.parts = None
-        elif self.parts is None or self.parts.source is not source:
-            self.parts = Parts(source)
+        self.choose(source)
+        self._project_head(source, source.state if source is not None else None)
         self._follow()
         self._project_layers()
         self._project_site()
@@ -117,27 +110,7 @@ class Diagnose(DiagnoseActions):
             head.update(Content.styled(text + hint, "$lab-dim"))
             return
         head.update(_described(self.job, self.number, self.count))
-        line.update(self._progress(self.job))
-
-    def _progress(self, job: JobView) -> Content:
-        """How far the job is, or how it ended."""
-        if job.live:
-            told = self.app.kernel.telemetry.get("progress") if self.app.live and self.app.kernel else None
-            told = told if isinstance(told, dict) and told.get("job") == job.job else {}
-            done, total = told.get("done", 0), told.get("total", 0)
-            wide = max(10, min(40, self.size.width - 50))
-            full = round(wide * done / total) if total else 0
-            text = f" {done:.0f}/{total:.0f} {told.get('text', '')}" if total else f" {job.status}"
-            return Content.assemble(("█" * full, "$accent"), ("░" * (wide - full), "$lab-line"), text)
-        style = "bold" if job.status == "done" else "bold $error"
-        parts: list[str | tuple[str, str]] = [(job.status, style)]
-        parts += [(f" in {ago(job.seconds)}", "$lab-dim")] if job.seconds is not None else []
-        parts += [(f"  {job.error}", "$error")] if job.error else []
-        for note in (job.result or {}).get("notes") or ():
-            parts.append((f"  ! {note}", "$warning"))
-        if job.audit is not None and not job.audit.get("ok", True):
-            parts.append((f"  ! audit: {job.audit.get('detail', 'not clean')}", "bold $error"))
-        return Content.assemble(*parts)
+        line.update(self.progress(self.job))
 
     def _follow(self) -> None:
         """Fetch what is in view and not here yet."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import ComposeResult
@@ -11,53 +11,40 @@ from textual.content import Content
 from textual.widgets import Input, Static
 
 from labtui.actions import bindings
-from labtui.diagnoses import NOTHING, Parts
+from labtui.look_text import head_text, tabbed_patches
 from labtui.looking import (
     OVERLAYS,
     Sight,
-    alike_text,
-    answer_text,
-    asked_of,
-    decode_thumbnail,
-    effect_of,
-    head_text,
-    neighbours_text,
-    norms_plot,
+    check_rects,
     overlay_of,
-    patch_text,
     pictures_of,
+    place_text,
     question_of,
-    readings_text,
-    rect_in,
     rect_text,
-    sight_of,
-    tabbed_patches,
+    rects_in,
 )
-from labtui.projection import Source, arms, one_line, shape_of
-from labtui.screens.look_actions import LookActions
+from labtui.projection import Source, shape_of
+from labtui.screens.job_view import clean
+from labtui.screens.look_panels import LookPanels
 from labtui.widgets.chart import Chart
 from labtui.widgets.panel import Panel
-from labtui.widgets.picture import Overlay, Picture, Scene
+from labtui.widgets.picture import Picture
 from labtui.widgets.reader import Reader
-from labtui.wording import ago
-from labtui_artifacts.errors import LabError, UsageError
+from labtui.widgets.scene import Overlay, Scene
+from labtui_artifacts.errors import UsageError
+from labtui_artifacts.images import is_digest, short
 from labtui_kernels.lang.edits import parse_edits
-from labtui_sessions import looks
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from labtui.widgets.raster import Rect
-    from labtui_sessions.fields import ImageView, JobView
+    from labtui_sessions.fields import ImageView
     from labtui_sessions.state import SessionState
 
 EMPTY = "o reads a picture from a file; then the arrows walk over its patches"
-WAITING = "on their way"
 NO_KERNEL = "no kernel is attached: 1 goes Home, where one that sees is started (toy-qwen2-vl)"
 TEXT_MODEL = "this model reads text only: on Home (1) another is started, such as toy-qwen2-vl"
 
 
-class Look(LookActions):
+class Look(LookPanels):
     """A look of the session: its picture, and what its tables say of the patch under the cursor."""
 
     SCOPE = "look"
@@ -65,13 +52,12 @@ class Look(LookActions):
 
     def __init__(self) -> None:
         super().__init__()
-        self._images: dict[str, Image | None] = {}
         self._seen: str = ""
+        self._arrived: str = ""
+        """The look whose picture had the focus when it came."""
         self._source: Source | None = None
-        self._texts: dict[str, object] = {}
         self._taken = ""
         """The edit that was taken up from a look; another one in the line was written since."""
-        self._mark_taken: Rect | None = None
 
     def body(self) -> ComposeResult:
         yield Static("", id="look-head", markup=False)
@@ -103,6 +89,8 @@ class Look(LookActions):
                     yield Static("", id="look-neighbours", markup=False)
                 with Panel(title="Readings", key="s", id="readings", classes="part"), Reader():
                     yield Static("", id="look-readings", markup=False)
+                with Panel(title="Scores", key="f", id="scores", classes="part -without"), Reader():
+                    yield Static("", id="look-scores", markup=False)
                 yield Panel(
                     Chart(id="look-norms", empty="the norm of this patch at every site"),
                     title="Norms",
@@ -123,52 +111,39 @@ class Look(LookActions):
     def project(self, source: Source | None, charts: bool) -> None:
         state = source.state if source is not None else None
         if source is not self._source:
-            self._source, self._images, self._wanted = source, {}, ""
-        self.job = self.chosen(state)
-        self.sight = sight_of(self.job) if self.job is not None else None
-        self.effect = effect_of(state, self.sight) if state is not None and self.sight is not None else None
-        if source is None or self.sight is None:
-            self.parts = None
-        elif self.parts is None or self.parts.source is not source:
-            self.parts = Parts(source)
-        self._settle()
+            self._source, self.wanted = source, ""
+        self.choose(source)
+        self._take_up()
         self._project_head(source, state)
         self._project_picture(source, state)
-        self._project_patch()
-        self._project_answers(state)
         self._project_edits()
+        self._arrive()
+        self.project_patch()
+        self.project_answers(state)
 
-    def _settle(self) -> None:
-        """Bring what was chosen in line with the look in view."""
-        sight = self.sight
-        if sight is None:
-            self.site = None
-            return
-        if self.site not in sight.sites:
-            decoder = [site for site in sight.sites if site.startswith("llm.")] or list(sight.sites)
-            self.site = decoder[len(decoder) // 2] if decoder else None
-        if self.overlay not in self.overlays() and self.overlay != "effect":
-            self.overlay = "none"
-        if self.job is not None and self._seen != self.job.job:
-            self._seen = self.job.job
-            line = self.query_one("#question-line", Input)
-            line.value = line.value or question_of(self.job.spec)
-        self._steered(self.effect[0] if self.effect is not None else None)
+    def _take_up(self) -> None:
+        """Write the question of the look in view, and the edit whose effect is shown, where nothing was written."""
+        job, line = self.job, self.query_one("#look-edits", Input)
+        if job is not None and self.sight is not None and self._seen != job.job:
+            self._seen = job.job
+            asked = self.query_one("#question-line", Input)
+            asked.value = asked.value or question_of(job.spec)
+        edits = str(self.effect[0].spec.get("edits") or "") if self.effect is not None else ""
+        if edits != self._taken and line.value in ("", self._taken):
+            self._taken = line.value = edits
 
-    def _steered(self, job: JobView | None) -> None:
-        """Take up the edit whose effect is shown, with its rectangle, where none is being written."""
-        edits = str(job.spec.get("edits") or "") if job is not None else ""
-        line = self.query_one("#look-edits", Input)
-        if edits == self._taken or line.value not in ("", self._taken):
-            return
-        self._taken = line.value = edits
-        self._mark_taken = rect_in(edits)
+    def _arrive(self) -> None:
+        """Give the picture the focus when one has come that can be walked over, unless something else has it."""
+        job = self.job.job if self.job is not None and self.picture.patch is not None else ""
+        if job and job != self._arrived and self.focused is None:
+            self.set_focus(self.picture)
+        self._arrived = job or self._arrived
 
     def _project_head(self, source: Source | None, state: SessionState | None) -> None:
         line = self.query_one("#look-progress", Static)
         line.display = False
         if source is None or state is None:
-            self._put("look-head", Content.styled(NO_KERNEL, "$warning"))
+            self.put("look-head", Content.styled(NO_KERNEL, "$warning"))
             return
         if self.job is None:
             shape = shape_of(state)
@@ -179,47 +154,20 @@ class Look(LookActions):
                 text = TEXT_MODEL
             elif not loading and not self.app.live:
                 text = "no picture was read in this session up to here"
-            self._put("look-head", Content.styled(text, "$warning" if blind else "$lab-dim"))
+            self.put("look-head", Content.styled(text, "$warning" if blind else "$lab-dim"))
             return
         image = state.images.get(self.sight.digest) if self.sight is not None else None
         place = f"{self.job.job}, {self.number} of {self.count}" if self.count > 1 else self.job.job
         if self.sight is None:
-            self._put("look-head", Content.assemble(("a picture", "bold $accent"), f" · {place}"))
+            self.put("look-head", Content.assemble(("a picture", "bold $accent"), f" · {place}"))
         else:
-            self._put("look-head", head_text(self.sight, image.name if image is not None else "", place))
-        self._put("look-progress", self._progress(self.job))
+            digest = self.sight.digest
+            name = image.name if image is not None else self.app.views.names(state).get(digest, short(digest))
+            self.put("look-head", head_text(self.sight, name, place))
+        self.put("look-progress", self.progress(self.job))
         line.display = (
-            self.job.status != "done" or bool((self.job.result or {}).get("notes")) or not _clean(self.job)
+            self.job.status != "done" or bool((self.job.result or {}).get("notes")) or not clean(self.job)
         )
-
-    def _progress(self, job: JobView) -> Content:
-        """How far the look is, or how it ended."""
-        if job.live:
-            told = self.app.kernel.telemetry.get("progress") if self.app.live and self.app.kernel else None
-            told = told if isinstance(told, dict) and told.get("job") == job.job else {}
-            done, total, text = told.get("done", 0), told.get("total", 0), str(told.get("text", ""))
-            if not total and job.to_run:
-                done, total, text = job.cells, job.to_run, "cells"
-            wide = max(10, min(40, self.size.width - 50))
-            full = round(wide * min(1.0, done / total)) if total else 0
-            said = f" {done:.0f}/{total:.0f} {text}" if total else f" {job.status}"
-            return Content.assemble(("█" * full, "$accent"), ("░" * (wide - full), "$lab-line"), said)
-        parts: list[str | tuple[str, str]] = [(job.status, "bold" if job.status == "done" else "bold $error")]
-        parts += [(f" in {ago(job.seconds)}", "$lab-dim")] if job.seconds is not None else []
-        parts += [(f"  {job.error}", "$error")] if job.error else []
-        for note in (job.result or {}).get("notes") or ():
-            parts.append((f"  ! {note}", "$warning"))
-        if not _clean(job):
-            parts.append((f"  ! audit: {(job.audit or {}).get('detail', 'not clean')}", "bold $error"))
-        return Content.assemble(*parts)
-
-    def _put(self, id: str, content: Content | str) -> None:
-        """A text in its place; nothing is painted where it is the same."""
-        content = Content(content) if isinstance(content, str) else content
-        now = (content.plain, tuple(content.spans))
-        if self._texts.get(id) != now:
-            self._texts[id] = now
-            self.query_one(f"#{id}", Static).update(content)
 
     # -- the picture ----------------------------------------------------------------------------------
 
@@ -231,9 +179,9 @@ class Look(LookActions):
             panel.note("")
             return
         digest, view = self._shown(state)
-        image = self._image(source, digest) if digest else None
+        image = self.app.views.get(digest) if digest else None
         if image is None:
-            missing = digest and digest in self._images
+            missing = bool(digest) and self.app.views.missing(digest)
             picture.say(
                 MISSING if missing else self._hint(state) if not digest else "the picture is on its way"
             )
@@ -242,9 +190,6 @@ class Look(LookActions):
             picture.show(Scene(digest, image))
         else:
             picture.show(Scene(digest, image, sight.rows, sight.cols, self._overlay(sight)))
-        if self._mark_taken is not None and picture.scene is not None and not picture.marking:
-            picture.mark(self._mark_taken)
-            self._mark_taken = None
         self._note(panel, view)
 
     def _hint(self, state: SessionState) -> str:
@@ -274,173 +219,43 @@ class Look(LookActions):
             number = self.job.spec.get("number") or 0
             named = pictures_of(self.job.spec)
             digest = named[number] if isinstance(number, int) and number < len(named) else ""
-            return (digest, state.images[digest]) if digest in state.images else ("", None)
+            return (digest, state.images.get(digest)) if is_digest(digest) else ("", None)
         return list(state.images.items())[-1] if state.images else ("", None)
-
-    def _image(self, source: Source, digest: str) -> Image | None:
-        """The picture's thumbnail, fetched when it is first wanted; None until it is here, or where it is damaged."""
-        if digest not in source.state.images or digest in self._images:
-            return self._images.get(digest)
-        images = self._images
-
-        async def work() -> None:
-            try:
-                images[digest] = decode_thumbnail(await source.thumbnail(digest))
-            except LabError as error:
-                images[digest] = None
-                self.app.say(one_line(error), bad=True)
-
-        self.app.do(work, lambda _: self.app.pump.changed(), group=f"look:picture:{digest}")
-        return None
 
     def _overlay(self, sight: Sight) -> Overlay | None:
         if self.overlay == "none":
             return None
         values = self.values(self.overlay)
-        word = self.words().get(self.word) if self.overlay == "attention" and self.word is not None else None
-        return overlay_of(self.overlay, self.site or "", values, word or "")
+        of = self.along if self.overlay == "scores" else ""
+        if self.overlay == "attention" and self.word is not None:
+            of = self.words().get(self.word) or ""
+        return overlay_of(self.overlay, self.site or "", values, of)
 
-    def values(self, kind: str) -> tuple[float | None, ...]:
-        """A number for each patch at the site in view; all None until it is here."""
-        sight, patch = self.sight, self.picture.patch or 0
-        if sight is None or self.site is None:
-            return ()
-        if kind == "effect":
-            found = self.effect[1] if self.effect is not None else None
-            return looks.by_patch(
-                self._rows(found.of("effect"), self._at) if found else (), "change", sight.patches
-            )
-        if kind == "similarity":
-            return looks.similar_to(self._rows(sight.of("similar"), self._at), patch, sight.patches)
-        if kind == "attention":
-            words, rows = self.words(), self._rows(sight.of("attention"), self._at)
-            self.word = self.word if self.word in words else next(reversed(words), None)
-            return looks.attention_of(rows, self.word, sight.patches) if self.word is not None else ()
-        return looks.by_patch(self._rows(sight.of("patches"), self._at), "norm", sight.patches)
-
-    def words(self) -> dict[int, str]:
-        return looks.words(self._rows(self.sight.of("attention"), self._at)) if self.sight is not None else {}
-
-    @property
-    def _at(self) -> str:
-        return f"site={self.site}"
-
-    def _rows(self, table: str, filter: str = "") -> list[dict[str, Any]]:
-        """Rows of a table as far as they are here; what is not is fetched."""
-        source = self.app.source
-        if self.parts is None or source is None or table not in source.state.tables:
-            return NOTHING
-        self.fetch(table, filter)
-        return self.parts.get(table, filter)
-
-    # -- the patch under the cursor -------------------------------------------------------------------
-
-    def _project_patch(self) -> None:
-        sight, patch = self.sight, self.picture.patch
-        if sight is None or patch is None or patch >= sight.patches:
-            self._put("look-patch", "")
-            self._project_neighbours(None, 0)
-            self._project_readings(None, 0)
-            self.query_one("#look-norms", Chart).show(None)
-            self.query_one("#norms", Panel).note("")
-            return
-        self._put("look-patch", patch_text(sight, patch, self.values("norm")))
-        self._project_neighbours(sight, patch)
-        self._project_readings(sight, patch)
-        every = looks.depths(self._rows(sight.of("depth")))
-        norms = looks.by_site(self._rows(sight.of("patches"), f"patch={patch}"), "norm")
-        self.query_one("#look-norms", Chart).show(norms_plot(norms, every, self.site))
-        self.query_one("#norms", Panel).note(alike_text(every, self.site), self.site or "")
-
-    def _project_neighbours(self, sight: Sight | None, patch: int) -> None:
-        panel = self.query_one("#neighbours", Panel)
-        if sight is None:
-            self._put(
-                "look-neighbours", Content.styled("words in captions that this patch is near to", "$lab-dim")
-            )
-            panel.note("")
-            return
-        rows = self._rows(sight.of("neighbours"), f"patch={patch}")
-        found = looks.neighbours(rows, self.how)
-        if not sight.index:
-            why = "no index was given: o reads the picture again with one (labtui run index --set name=captions)"
-            self._put("look-neighbours", Content.styled(why, "$lab-dim"))
-            panel.note("none")
-            return
-        width = max(24, panel.size.width - 2)
-        waiting = (
-            WAITING if rows is NOTHING or (self.job is not None and self.job.live) else "none were found"
-        )
-        self._put(
-            "look-neighbours",
-            neighbours_text(found, self.site, width) if found else Content.styled(waiting, "$lab-dim"),
-        )
-        panel.note(f"{self.how} cosine · index {sight.index}", self.site or "")
-
-    def _project_readings(self, sight: Sight | None, patch: int) -> None:
-        panel = self.query_one("#readings", Panel)
-        if sight is None:
-            self._put("look-readings", Content.styled("nearest words, without any context", "$lab-dim"))
-            panel.note("")
-            return
-        rows = self._rows(sight.of("readings"), f"{self._at} patch={patch}")
-        found = looks.readings(rows, patch)
-        if found:
-            self._put("look-readings", readings_text(found, max(24, panel.size.width - 2)))
-        else:
-            live = self.job is not None and self.job.live
-            in_tower = (self.site or "").startswith("vision.") and self.site != "vision.merged"
-            why = "words are read in the decoder and after the merger: , and . change the site"
-            said = why if in_tower else WAITING if live or rows is NOTHING else "not read here"
-            self._put("look-readings", Content.styled(said, "$lab-dim"))
-        panel.note("", self.site or "")
-
-    # -- question, edits, answers ---------------------------------------------------------------------
-
-    def _project_answers(self, state: SessionState | None) -> None:
-        panel = self.query_one("#answers", Panel)
-        digest = self.sight.digest if self.sight is not None else ""
-        job = asked_of(state, digest) if state is not None and digest else None
-        plain, steered = arms(state, job.job) if state is not None and job is not None else ([], [])
-        waiting = (
-            "i writes a question, r asks it" if job is None else "no answer yet" if job.live else "not asked"
-        )
-        failed = job.error if job is not None and job.error else ""
-        self._put(
-            "look-plain-text",
-            Content.assemble(
-                ("plain\n", "$lab-dim"), answer_text(plain[0] if plain else None, failed or waiting)
-            ),
-        )
-        edits = str(job.spec.get("edits") or "") if job is not None else ""
-        other = "no edit: e writes one, v marks where" if not edits else failed or waiting
-        self._put(
-            "look-steered-text",
-            Content.assemble(
-                (f"steered {edits}".rstrip() + "\n", "$lab-dim"),
-                answer_text(steered[0] if steered else None, other),
-            ),
-        )
-        panel.note(question_of(job.spec) if job is not None else "")
+    # -- edits ----------------------------------------------------------------------------------------
 
     def _project_edits(self) -> None:
-        text = ""
-        source = self.app.source
+        """What is wrong with the edits, and the rectangle that they name as the mark on the picture: the text is the
+        truth, and a text that cannot be read leaves the mark where it is."""
+        source, sight, text = self.app.source, self.sight, ""
         try:
-            parse_edits(self.edits, shape_of(source.state) if source is not None else None)
+            terms = parse_edits(self.edits, shape_of(source.state) if source is not None else None)
+            if sight is not None:
+                self.picture.keep(next(iter(rects_in(terms, sight)), None))
+                check_rects(terms, sight)
         except UsageError as error:
             text = str(error)
-        self._put("look-problem", text)
+        self.put("look-problem", text)
         self.query_one("#look-problem", Static).display = bool(text)
-        rect = self.picture.marked
-        self.query_one("#edits", Panel).note(f"only in {rect_text(rect)}" if rect is not None else "")
+        self.query_one("#edits", Panel).note(
+            place_text(self.edits, sight) if sight is not None and not text else ""
+        )
 
     # -- what the widgets say -------------------------------------------------------------------------
 
     @on(Picture.Moved)
     def _moved(self) -> None:
         if self.app.frozen:
-            self._project_patch()
+            self.project_patch()
         else:
             self.app.pump.now()
 
@@ -456,6 +271,8 @@ class Look(LookActions):
     @on(Input.Submitted, "#question-line,#look-edits")
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
+        if self.picture.patch is not None:
+            self.set_focus(self.picture)
         self.action_run()
 
     @on(Input.Changed, "#look-edits")
@@ -464,6 +281,11 @@ class Look(LookActions):
 
     def on_resize(self) -> None:
         self.app.pump.changed()
+
+    def on_screen_resume(self) -> None:
+        super().on_screen_resume()
+        if self.focused is None and self.picture.patch is not None:
+            self.set_focus(self.picture)
 
     def focus_scopes(self) -> list[str]:
         return ["picture"] if isinstance(self.focused, Picture) else super().focus_scopes()
@@ -474,15 +296,12 @@ class Look(LookActions):
         if sight is None or self.site is None:
             return ""
         kinds = {"norm": "norm", "effect": "effect", "cosine to the patch under the cursor": "similarity"}
+        if self.values("scores"):
+            kinds[f"projection on {self.along}"] = "scores"
         return tabbed_patches(sight, self.site, {name: self.values(kind) for name, kind in kinds.items()})
 
 
 MISSING = "this session holds no thumbnail of the picture; its patches are still there"
-
-
-def _clean(job: JobView) -> bool:
-    """Whether the audit after a job found nothing."""
-    return job.audit is None or bool(job.audit.get("ok", True))
 
 
 def blank(sight: Sight) -> Scene:

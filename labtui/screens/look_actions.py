@@ -2,102 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from textual.containers import Container
 from textual.widgets import Input
 
-from labtui.cells import as_table
-from labtui.diagnoses import Parts
-from labtui.exporting import KINDS, Drawn, export_problem, export_to
+from labtui.exporting import KINDS, Drawn, export_problem
 from labtui.looking import (
     OVERLAYS,
-    Sight,
     ask_spec,
     effect_spec,
-    looks_of,
     only_there,
-    question_of,
     rect_text,
     site_for_edits,
 )
-from labtui.pictures import submit
 from labtui.projection import Kernel, shape_of
-from labtui.screens.base import BaseScreen
-from labtui.widgets.dialog import Field, Form, Values
-from labtui.widgets.picture import Picture
-from labtui.wording import short_path
-from labtui_artifacts.errors import LabError, UsageError
-from labtui_artifacts.images import is_digest
+from labtui.screens.look_form import look_form, look_spec
+from labtui.screens.look_view import LookView
+from labtui.widgets.dialog import Values
+from labtui_artifacts.errors import UsageError
 from labtui_kernels import specs
 from labtui_kernels.lang.edits import parse_edits
-from labtui_kernels.specs.look import count_look
 
 if TYPE_CHECKING:
     from labtui_sessions.fields import JobView
     from labtui_sessions.state import SessionState
     from labtui_sessions.tables import Table
 
-PANELS = ("neighbours", "readings", "norms", "answers")
-"""Those that take turns where there is no room for all."""
-TABLES = ("patches", "depth", "readings", "neighbours", "effect", "attention", "similar")
+UNTRIED = "random:1"
+"""The direction of a first edit where none is stored."""
+TABLES = ("patches", "depth", "scores", "readings", "neighbours", "effect", "attention", "similar")
+
+T = TypeVar("T")
 
 
-class LookActions(BaseScreen):
+class LookActions(LookView):
     """The part of the Look screen that answers keys; what it shows is in ``look.py``."""
-
-    SCOPE = "look"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: Parts | None = None
-        self.job: JobView | None = None
-        """The look in view."""
-        self.sight: Sight | None = None
-        """What it read; None before it was planned."""
-        self.effect: tuple[JobView, Sight] | None = None
-        """The look that says what an edit did to the same patches."""
-        self.number, self.count = 0, 0
-        """Which it is of how many."""
-        self.site: str | None = None
-        """The site in view."""
-        self.overlay = "none"
-        self.how = "raw"
-        """Whether neighbours are searched by plain cosine, or less each layer's mean."""
-        self.word: int | None = None
-        """The position of the word whose attention is shown."""
-        self._wanted = ""
-
-    @property
-    def picture(self) -> Picture:
-        return self.query_one(Picture)
-
-    @property
-    def question(self) -> str:
-        return self.query_one("#question-line", Input).value
-
-    @property
-    def edits(self) -> str:
-        return self.query_one("#look-edits", Input).value
-
-    def chosen(self, state: SessionState | None) -> JobView | None:
-        """The look that is shown: the one asked for, else the last of the session."""
-        found = looks_of(state) if state is not None else []
-        job = next((job for job in found if job.job == self._wanted), found[-1] if found else None)
-        self.number, self.count = found.index(job) + 1 if job is not None else 0, len(found)
-        return job
-
-    def fetch(self, table: str, filter: str = "") -> None:
-        """Bring a part of a table here, where it is not."""
-        parts = self.parts
-        if parts is not None and parts.due(table, filter):
-            self.app.do(
-                lambda: parts.fetch(table, filter),
-                lambda _: self.app.pump.changed(),
-                group=f"look:{table}:{filter}",
-            )
 
     # -- looking at a picture -------------------------------------------------------------------------
 
@@ -113,59 +55,24 @@ class LookActions(BaseScreen):
                 "this model reads text only; Home (1) starts a Qwen-VL, such as toy-qwen2-vl", bad=True
             )
             return
-        indexes = ("", *(name for name, one in state.artifacts.items() if one.kind == "index"))
         before = self.job.spec if self.job is not None else {}
-
-        def problem(values: Values) -> str:
-            path = values["picture"].strip()
-            if not path:
-                return "expected the path of a picture on this machine"
-            if not is_digest(path) and not Path(path).expanduser().is_file():
-                return "there is no such file on this machine"
-            return ""
-
-        def trouble(values: Values) -> str:
-            try:
-                checked = specs.load(look_spec(values))
-                if isinstance(checked, specs.Look) and shape is not None:
-                    count_look(checked, shape)
-            except LabError as error:
-                return str(error)
-            return ""
-
-        def cost(values: Values) -> str:
-            checked = specs.load(look_spec(values))
-            if shape is None or not isinstance(checked, specs.Look):
-                return ""
-            counts = count_look(checked, shape)
-            return f"{counts['sites']} sites · {', '.join(counts['parts'])}"
-
-        fields = [
-            Field("picture", "picture", self._last_picture(), hint="a file: PNG, JPEG, WebP, ...", check=problem),
-            Field("question", "question", question_of(before), hint="asked by r; the patches are the same whatever it is"),
-            Field("sites", "sites", str(before.get("sites") or "vision.merged,llm.*"), check=trouble,
-                  hint="vision.*, vision.merged, llm.*"),
-            Field("index", "neighbours in", str(before.get("index") or (indexes[1] if len(indexes) > 1 else "")),
-                  options=indexes, hint="an index of captions; labtui run index --set name=captions makes one"),
-        ]  # fmt: skip
+        digest = self.sight.digest if self.sight is not None else ""
 
         def run(values: Values | None) -> None:
+            self.set_focus(self.picture)
             if values is not None:
-                self._wanted = ""
+                self.wanted = ""
                 self.query_one("#question-line", Input).value = values["question"].strip()
                 self.submit(look_spec(values))
 
-        self.app.push_screen(Form("Look at a picture", fields, accept="Read", preview=cost), run)
-
-    def _last_picture(self) -> str:
-        return self.sight.digest if self.sight is not None else ""
+        self.app.push_screen(look_form(state, before, digest), run)
 
     def submit(self, *wanted: dict[str, Any]) -> None:
         """Queue specs, one after the other; pictures that the kernel lacks are sent first."""
 
         async def work(kernel: Kernel) -> None:
             for spec in wanted:
-                await submit(kernel, spec, priority="interactive")
+                await self.app.views.submit(kernel, spec, priority="interactive")
 
         self.ask(work, lambda _: self.app.say("queued"))
 
@@ -189,20 +96,19 @@ class LookActions(BaseScreen):
         self.show_part("answers")
 
     def action_mark(self) -> None:
-        """Begin a rectangle; with one marked, let it go."""
+        """Begin a rectangle, or take the one that is being drawn."""
         picture = self.picture
         if picture.marking:
             picture.action_pick()
-            return
-        if picture.marked is not None:
-            picture.mark(None)
-            self.marked()
-            return
-        if not picture.begin():
+        elif picture.begin():
+            self.set_focus(picture)
+            self.app.say("arrows draw the rectangle, enter takes it, esc leaves it")
+        else:
             self.app.say("there is no patch to begin at: o reads a picture")
-            return
-        self.set_focus(picture)
-        self.app.say("arrows draw the rectangle, enter takes it, esc leaves it")
+
+    def action_unmark(self) -> None:
+        self.picture.mark(None)
+        self.marked()
 
     def marked(self) -> None:
         """Let the edits act in the marked rectangle alone, or in the whole picture where none is marked."""
@@ -216,7 +122,7 @@ class LookActions(BaseScreen):
         stored = [name for name, one in state.artifacts.items() if one.kind == "direction"]
         site = site_for_edits(sight.sites, self.site, shape_of(state))
         try:
-            line.value = only_there(line.value, rect, sight.number, stored[0] if stored else "", site)
+            line.value = only_there(line.value, rect, sight.number, stored[0] if stored else UNTRIED, site)
         except UsageError as error:
             self.app.say(str(error), bad=True)
             return
@@ -225,44 +131,11 @@ class LookActions(BaseScreen):
             f"edits act {where}; r asks and shows what they move" if self.app.live else f"edits act {where}"
         )
 
-    def action_stop(self) -> None:
-        source = self.app.source
-        live = (
-            [job for job in source.state.live_jobs() if job.kind in ("look", "generate")]
-            if source is not None
-            else []
-        )
-        if not live:
-            self.app.say("nothing is running")
-            return
-        self.ask(
-            lambda kernel: kernel.request("job.cancel", job=live[-1].job),
-            lambda _: self.app.say("cancelled; what was read stays"),
-        )
+    def stoppable(self, state: SessionState) -> JobView | None:
+        live = [job for job in state.live_jobs() if job.kind in ("look", "generate")]
+        return live[-1] if live else None
 
     # -- looking round --------------------------------------------------------------------------------
-
-    def action_focus_panel(self, id: str) -> None:
-        if id in PANELS:
-            self.show_part(id)
-        super().action_focus_panel(id)
-
-    def show_part(self, id: str) -> None:
-        """Show one of the panels that take turns on a small screen."""
-        self.query_one("#look", Container).set_classes(f"-{id}")
-        self.app.pump.now()
-
-    def overlays(self) -> list[str]:
-        """What can be laid over the picture now."""
-        source, sight = self.app.source, self.sight
-        if source is None or sight is None:
-            return ["none"]
-        tables = source.state.tables
-        there = {"norm": "patches", "similarity": "similar", "attention": "attention"}
-        found = ["none", *(kind for kind, table in there.items() if sight.of(table) in tables)]
-        if self.effect is not None:
-            found.insert(min(3, len(found)), "effect")
-        return found
 
     def action_cycle_overlay(self) -> None:
         there = self.overlays()
@@ -275,19 +148,25 @@ class LookActions(BaseScreen):
             self.app.say(f"not here: {', '.join(why_not(name) for name in lacking)}")
         self.app.pump.now()
 
-    def words(self) -> dict[int, str]:
-        """The words whose attention is here, by position."""
-        return {}
-
     def action_next_word(self) -> None:
+        """The next word whose attention is shown; where scores are, the next direction."""
+        if self.overlay == "scores" or self.query_one("#look", Container).has_class("-scores"):
+            self._next_direction()
+            return
         if "attention" not in self.overlays():
             self.app.say(why_not("attention"))
             return
-        there = list(self.words())
-        if self.overlay == "attention" and there:
-            at = there.index(self.word) if self.word in there else -1
-            self.word = there[(at + 1) % len(there)]
+        if self.overlay == "attention":
+            self.word = _after(self.word, list(self.words()))
         self.overlay = "attention"
+        self.app.pump.now()
+
+    def _next_direction(self) -> None:
+        there = list(self.directions())
+        if not there:
+            self.app.say(why_not("scores"))
+            return
+        self.along = _after(self.along, there) or ""
         self.app.pump.now()
 
     def action_turn_site(self, way: int) -> None:
@@ -307,47 +186,22 @@ class LookActions(BaseScreen):
         self.picture.zoom()
         self.app.pump.now()
 
-    def action_cycle_job(self) -> None:
-        source = self.app.source
-        found = looks_of(source.state) if source is not None else []
-        if len(found) < 2 or self.job is None:
-            self.app.say("this session has no other picture")
-            return
-        self._wanted = found[(self.number - 2) % len(found)].job
-        self.app.pump.now()
-
     def leave(self) -> bool:
-        """A rectangle that is being drawn is left first."""
-        return self.picture.cancel() or super().leave()
+        """A rectangle that is being drawn is left first; what is read or written beside the picture is left for it."""
+        if self.picture.cancel():
+            return True
+        beside = self.focused is not None and self.focused is not self.picture
+        left = super().leave()
+        if beside and self.focused is None and self.picture.patch is not None:
+            self.set_focus(self.picture)
+        return left
 
     # -- export and copying ---------------------------------------------------------------------------
 
     def action_export(self) -> None:
-        parts, names = self.parts, self._tables()
-        if parts is None or not names:
-            self.app.say("there is no table yet, so there is nothing to export")
-            return
-
-        def write(values: Values | None) -> None:
-            if values is None:
-                return
-            path, name = Path(values["path"]).expanduser().absolute(), names[values["table"]]
-
-            async def work() -> str:
-                rows = await parts.fetch(name)
-                return await asyncio.to_thread(export_to, path, as_table(name, rows), _no_picture)
-
-            self.app.do(work, self.app.say)
-
-        first = next(iter(names))
-        start = short_path(Path.cwd() / f"{names[first]}.csv")
-        fields = [
-            Field("table", "table", first, options=tuple(names), free=False),
-            Field(
-                "path", "file", start, hint="ends in .csv, .json, .jsonl or .parquet", check=_table_problem
-            ),
-        ]
-        self.app.push_screen(Form("Export", fields, accept="Write"), write)
+        self.export_form(
+            self._tables(), _no_picture, _table_problem, "ends in .csv, .json, .jsonl or .parquet"
+        )
 
     def _tables(self) -> dict[str, str]:
         """The tables there are, by what they hold."""
@@ -365,16 +219,9 @@ class LookActions(BaseScreen):
         return specs.to_dict(specs.load(self.job.spec))
 
 
-def look_spec(values: Values) -> dict[str, Any]:
-    """The spec of a form."""
-    path = values["picture"].strip()
-    image = path if is_digest(path) else str(Path(path).expanduser().absolute())
-    spec: dict[str, Any] = {
-        "kind": "look",
-        "prompt": [{"role": "user", "content": values["question"].strip(), "images": [image]}],
-        "sites": values["sites"].strip() or "vision.merged,llm.*",
-    }
-    return spec | ({"index": values["index"].strip()} if values["index"].strip() else {})
+def _after(one: T | None, there: Sequence[T]) -> T | None:
+    """What comes after one of them, round and round."""
+    return there[(there.index(one) + 1 if one in there else 0) % len(there)] if there else one
 
 
 def why_not(overlay: str) -> str:
@@ -383,6 +230,7 @@ def why_not(overlay: str) -> str:
         "effect": "effect (e writes an edit, r runs it)",
         "attention": "attention (not read: o with a question reads it)",
         "similarity": "similarity (not read)",
+        "scores": "scores (not read: o with directions reads them)",
         "norm": "norm (not read)",
     }.get(overlay, overlay)
 

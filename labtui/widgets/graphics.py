@@ -1,7 +1,7 @@
 """Pictures in real pixels, where the terminal has them and the user asks for them (``--images kitty`` or ``sixel``).
 
 Half blocks work everywhere and are the default. The optional package textual-image draws pixels; it asks the terminal
-what it can do as it is imported, so that happens only on request, before the app takes the screen, and never inside
+how large its cells are as it is imported, so that happens only on request, before the app takes the screen, and never inside
 tmux or screen, which keep pictures to themselves. The cursor, the mark and the overlay are drawn into the picture.
 """
 
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from textual.widget import Widget
 
+from labtui.doctor.terminal import ask, graphics, places
 from labtui.widgets.raster import TINT, Layout, Rect, shares, tinted
 from labtui_artifacts.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from labtui.widgets.picture import Scene
+    from labtui.widgets.scene import Scene
 
 KINDS = ("cells", "kitty", "sixel")
 CELL = (10, 20)
@@ -42,12 +43,14 @@ def choose(wanted: str, environ: Mapping[str, str], *, terminal: bool) -> tuple[
         return None, f"{wanted}: this is no terminal; half blocks are drawn"
     if importlib.util.find_spec("textual_image") is None:
         raise UsageError(f"images {wanted}: needs textual-image: pip install 'labtui[images]'")
+    answer, _ = ask()
+    if graphics(environ, answer).get(wanted) != "answered":
+        return None, f"{wanted}: this terminal does not say that it has it; half blocks are drawn"
+    if wanted == "kitty" and not places(answer):
+        why = "this terminal puts no pictures in the place of characters (kitty does from 0.28, and Ghostty)"
+        return None, f"kitty: {why}; half blocks are drawn"
     from textual_image import widget  # type: ignore[import-not-found]
-    from textual_image.renderable import sixel, tgp  # type: ignore[import-not-found]
 
-    able = (tgp if wanted == "kitty" else sixel).query_terminal_support()
-    if not able:
-        return None, f"{wanted}: this terminal says that it has none; half blocks are drawn"
     return (widget.TGPImage if wanted == "kitty" else widget.SixelImage), ""
 
 

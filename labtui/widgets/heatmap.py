@@ -13,10 +13,10 @@ from textual import events
 from textual.content import Content
 from textual.geometry import Region, Size
 from textual.message import Message
-from textual.widget import Widget
 
 from labtui.actions import bindings
 from labtui.widgets.bars import fit
+from labtui.widgets.cursor import Cursored
 
 EMPTY = "·"
 """What stands where there is no number."""
@@ -153,15 +153,15 @@ def _heads(map: Map, part: Window, columns: range) -> Content:
     return Content.assemble(*parts)
 
 
-class Heatmap(Widget, can_focus=True):
+class Heatmap(Cursored, can_focus=True):
     """Shows a :class:`Map`; the cursor stays on its row and column when another map has them."""
 
     BINDINGS = bindings("heatmap")
 
-    class Moved(Message):
+    class Moved(Cursored.Moved):
         """The cursor came to another tile."""
 
-    class Picked(Message):
+    class Picked(Cursored.Picked):
         """Enter on a tile."""
 
     class Pinned(Message):
@@ -171,12 +171,19 @@ class Heatmap(Widget, can_focus=True):
         super().__init__(id=id)
         self._empty = empty
         self._map = NOTHING
-        self.cursor = (0, 0)
         self._window = Window(0, 0, 0, 0)
 
     @property
     def map(self) -> Map:
         return self._map
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        return len(self._map.rows), len(self._map.columns)
+
+    @property
+    def page(self) -> int:
+        return max(1, self._window.rows - 1)
 
     @property
     def current(self) -> tuple[str, str] | None:
@@ -217,10 +224,10 @@ class Heatmap(Widget, can_focus=True):
     def select(self, row: str, column: str) -> None:
         """Put the cursor on a tile, silently."""
         if row in self._map.rows and column in self._map.columns:
-            self._go(self._map.rows.index(row), self._map.columns.index(column))
+            self.put(self._map.rows.index(row), self._map.columns.index(column))
 
-    def _go(self, row: int, column: int) -> bool:
-        """Move the cursor; only the lines that it leaves and comes to are painted, unless the window moves."""
+    def put(self, row: int, column: int) -> bool:
+        """Only the lines that the cursor leaves and comes to are painted, unless the window moves."""
         row = max(0, min(row, len(self._map.rows) - 1))
         column = max(0, min(column, len(self._map.columns) - 1))
         if (row, column) == self.cursor:
@@ -249,47 +256,13 @@ class Heatmap(Widget, can_focus=True):
 
     # -- keys and mouse -------------------------------------------------------------------------------
 
-    def action_move(self, down: int, right: int) -> None:
-        self._moved(self.cursor[0] + down, self.cursor[1] + right)
-
-    def action_page(self, way: int) -> None:
-        self._moved(self.cursor[0] + way * max(1, self._window.rows - 1), self.cursor[1])
-
-    def action_edge(self, way: int) -> None:
-        self._moved(len(self._map.rows) - 1 if way > 0 else 0, self.cursor[1])
-
-    def action_side(self, way: int) -> None:
-        self._moved(self.cursor[0], len(self._map.columns) - 1 if way > 0 else 0)
-
-    def action_pick(self) -> None:
-        if self.current is not None:
-            self.post_message(self.Picked())
-
     def action_pin(self) -> None:
         if self.current is not None:
             self.post_message(self.Pinned())
-
-    def _moved(self, row: int, column: int) -> None:
-        if self.current is not None and self._go(row, column):
-            self.post_message(self.Moved())
 
     def on_click(self, event: events.Click) -> None:
         part = self._window
         row = event.y - 1
         column = (event.x - self._map.head_width) // (self._map.tile_width + 1)
         if self.current is not None and 0 <= row < part.rows and 0 <= column < part.columns:
-            self._moved(part.row + row, part.column + column)
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        event.stop()
-        self.action_move(1, 0)
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        event.stop()
-        self.action_move(-1, 0)
-
-    def on_focus(self) -> None:
-        self.refresh()
-
-    def on_blur(self) -> None:
-        self.refresh()
+            self.go(part.row + row, part.column + column)

@@ -18,11 +18,12 @@ from .diagnosis import number, ordered
 from .markdown import cell, grid, line
 from .tables import Table
 
-Kind = Literal["patches", "depth", "similar", "readings", "neighbours", "effect", "attention"]
+Kind = Literal["patches", "depth", "similar", "scores", "readings", "neighbours", "effect", "attention"]
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "patches": ("site", "patch", "row", "col", "norm"),
     "depth": ("site", "median", "lowest", "highest"),
     "similar": ("site", "patch", "cosines"),
+    "scores": ("site", "patch", "direction", "projection", "cosine", "rank"),
     "readings": ("site", "patch", "reading", "tokens", "values"),
     "neighbours": ("site", "patch", "how", "hits"),
     "effect": ("site", "patch", "change", "share"),
@@ -55,6 +56,17 @@ class Hit:
     position: int | None = None
     span: tuple[int, int] | None = None
     """The characters of the caption that the token covers."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Where a patch stands along a direction: h·v/|v|, its cosine, its rank from 1 among the picture's patches, and the
+    share of the others below it in %."""
+
+    projection: float
+    cosine: float | None = None
+    rank: int | None = None
+    percentile: float | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,22 @@ def depths(rows: Rows) -> list[Depth]:
     return [found[site] for site in ordered(found)]
 
 
+def scores(rows: Rows, patch: int) -> dict[str, dict[str, Score]]:
+    """By direction, then site in the order of a forward pass, the scores of one patch."""
+    found: dict[str, dict[str, Score]] = {}
+    for row in rows:
+        site, name = str(row.get("site") or ""), str(row.get("direction") or "")
+        projection, rank = number(row.get("projection")), row.get("rank")
+        if row.get("patch") == patch and site and name and projection is not None:
+            found.setdefault(name, {})[site] = Score(
+                projection,
+                number(row.get("cosine")),
+                rank if isinstance(rank, int) else None,
+                number(row.get("percentile")),
+            )
+    return {name: {site: of[site] for site in ordered(of)} for name, of in found.items()}
+
+
 def readings(rows: Rows, patch: int) -> dict[str, list[tuple[str, float]]]:
     """By reading, the nearest words of one patch with their numbers, best first."""
     found: dict[str, list[tuple[str, float]]] = {}
@@ -228,6 +256,7 @@ def head_of(table: Table) -> str:
         "patches": "norm of each patch",
         "depth": "all patches, site by site",
         "similar": "cosines between patches",
+        "scores": "scores along directions",
         "readings": "static readings",
         "neighbours": "contextual neighbours",
         "effect": "what the edit did to each patch",
@@ -250,6 +279,8 @@ def as_rows(table: Table) -> list[dict[str, Any]]:
         return [_depth_row(one) for one in depths(rows)]
     if kind == "effect":
         return [_largest(site, "change", of) for site, of in _sites(rows).items()]
+    if kind == "scores":
+        return [row for site, of in _sites(rows).items() for row in _scored(site, of)]
     if kind == "attention":
         return [_attends(site, of) for site, of in _sites(rows).items()]
     if kind == "readings":
@@ -326,6 +357,22 @@ def _largest(site: str, column: str, rows: Sequence[Mapping[str, Any]]) -> dict[
         f"largest {column}": round(most[0], 3),
         "at patch": most[1],
     }
+
+
+def _scored(site: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each direction's mean projection over the patches, and the patch that has the largest."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row.get("direction"):
+            found.setdefault(str(row["direction"]), []).append(row)
+    return [
+        {
+            "site": site,
+            "direction": name,
+            **{k: v for k, v in _largest(site, "projection", of).items() if k != "site"},
+        }
+        for name, of in found.items()
+    ]
 
 
 def _attends(site: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from labtui.screens.look import Look
 from labtui.widgets.bars import Banner
 from labtui.widgets.chart import Chart
 from labtui.widgets.dialog import Form
+from labtui.widgets.panel import Panel
 from labtui.widgets.picture import Picture
 from labtui_kernels import specs
 from labtui_kernels.specs.images import check_pictures
@@ -174,7 +175,7 @@ async def test_a_marked_rectangle_is_where_edits_act(make_app) -> None:
         assert moved["kind"] == "look" and moved["read"] == ["effect"] and moved["prompt"] == stories.PROMPT
         for spec in (asked, moved):
             check_pictures(specs.load(spec), stories_shape())
-        await pilot.press("v")
+        await pilot.press("V")
         await settled(pilot)
         assert app.screen.picture.marked is None and app.screen.edits == "8%*terse@llm.3@image0"
 
@@ -185,6 +186,114 @@ def stories_shape():
     shape = shape_of(stories.kernel("empty").state)
     assert shape is not None
     return shape
+
+
+async def test_scores_stand_beside_the_patch_and_over_the_picture(make_app) -> None:
+    made = stories.kernel("scored")
+    app = make_app(made, first="look")
+    every = range(stories.ROWS * stories.COLS)
+    async with app.run_test(size=LARGE) as pilot:
+        await settled(pilot)
+        screen = app.screen
+        assert screen.query_one("#scores").display
+        await pilot.press("m", "right", "f")
+        await settled(pilot)
+        said, value = text(app, "look-scores"), stories.projection(4, 1, 0)
+        cosine = value / stories.norm(4, 1)
+        assert "▸terse" in said and f"+{value:.3g}  {cosine:+.2f}  3rd of 20" in said
+        assert "terse at each site" in said and "▸llm.3" in said and said.count("of 20") == 2 + 7
+        await pilot.press("c", "c", "c")
+        await settled(pilot)
+        assert screen.overlay == "scores" and screen.picture.legend == "projection terse llm.3"
+        assert numbers(app) == pytest.approx([stories.projection(4, patch, 0) for patch in every])
+        await pilot.press("a")
+        await settled(pilot)
+        assert "random:1 at each site" in text(app, "look-scores")
+        assert numbers(app) == pytest.approx([stories.projection(4, patch, 1) for patch in every])
+        assert "projection on random:1" in screen.copy_text().splitlines()[0]
+
+
+async def test_without_directions_the_scores_say_how_to_get_them(make_app) -> None:
+    app = make_app(stories.kernel("done"), first="look")
+    async with app.run_test(size=LARGE) as pilot:
+        await settled(pilot)
+        assert not app.screen.query_one("#scores").display
+    app = make_app(stories.kernel("done"), first="look")
+    async with app.run_test(size=SMALL) as pilot:
+        await settled(pilot)
+        await pilot.press("f")
+        await settled(pilot)
+        assert "o with directions reads them" in text(app, "look-scores")
+
+
+async def test_the_text_of_an_edit_is_the_truth_about_its_rectangle(make_app) -> None:
+    app = make_app(stories.kernel("done"), first="look")
+    async with app.run_test(size=LARGE) as pilot:
+        await settled(pilot)
+        screen, panel = app.screen, app.screen.query_one("#edits", Panel)
+        await pilot.press("v", "right", "enter")
+        await settled(pilot)
+        assert screen.edits == "8%*terse@llm.3@image0[0:1,0:2]" and screen.picture.marked == (0, 1, 0, 2)
+        await pilot.press("e", "ctrl+u", *"9%*terse@llm.2@image[1:3,2:4] + 1*terse@llm.1@last")
+        await settled(pilot)
+        assert screen.picture.marked == (1, 3, 2, 4) and "in [1:3,2:4]" in str(panel.border_subtitle)
+        assert "only" not in str(panel.border_subtitle)
+        await pilot.press("ctrl+u", *"9%*terse@llm.2@image0[3:5,2:4]")
+        await settled(pilot)
+        assert "expected a rectangle within [0:4,0:5]" in text(app, "look-problem")
+        assert screen.picture.marked is None
+        await pilot.press("ctrl+u", *"9%*terse@llm.2@image0[1:2,2:4", "escape")
+        await settled(pilot)
+        assert text(app, "look-problem") and screen.picture.marked is None
+        await pilot.press("e", "end", "]", "escape", "V")
+        await settled(pilot)
+        assert screen.picture.marked is None and screen.edits == "9%*terse@llm.2@image0"
+
+
+async def test_a_new_mark_leaves_edits_of_the_text_alone(make_app) -> None:
+    app = make_app(stories.kernel("done"), first="look")
+    async with app.run_test(size=LARGE) as pilot:
+        await settled(pilot)
+        await pilot.press("e", *"9%*terse@llm.2@image1 + 1*terse@llm.1@last", "escape", "v", "down", "enter")
+        await settled(pilot)
+        assert app.screen.edits == "9%*terse@llm.2@image0[0:2,0:1] + 1.0*terse@llm.1@last"
+
+
+async def test_the_picture_has_the_focus_when_it_comes_and_after_writing(make_app, tmp_path: Path) -> None:
+    made = stories.kernel("empty")
+    app = make_app(made, first="look")
+    file = tmp_path / "scene.png"
+    file.write_bytes(stories.PICTURE)
+    async with app.run_test(size=SMALL) as pilot:
+        await settled(pilot)
+        await pilot.press("o", *str(file), "ctrl+r")
+        await settled(pilot)
+        stories.picture(made)
+        stories.look(made)
+        await settled(pilot)
+        await pilot.press("right", "down")
+        assert app.screen.picture.patch == 6
+        await pilot.press("i", *"Why?", "enter", "right")
+        await settled(pilot)
+        assert app.screen.question == "Why?" and app.screen.picture.patch == 7
+        await pilot.press("t", "escape", "left")
+        assert app.screen.picture.patch == 6
+
+
+async def test_a_replay_of_a_look_opens_where_it_can_be_read(make_app) -> None:
+    made = stories.kernel("steered")
+    player = Player(Log(made.events))
+    app = make_app(replay=player)
+    async with app.run_test(size=SMALL) as pilot:
+        await settled(pilot)
+        assert isinstance(app.screen, Look) and not player.playing and player.seq == player.last
+        await pilot.press("right")
+        assert app.screen.picture.patch == 1
+    stays = Player(Log(made.events), at=2)
+    app = make_app(replay=stays)
+    async with app.run_test(size=SMALL) as pilot:
+        await settled(pilot)
+        assert stays.seq == 2 and not stays.playing
 
 
 async def test_escape_leaves_a_rectangle_undrawn(make_app) -> None:
@@ -236,11 +345,11 @@ async def test_a_form_reads_a_picture(make_app, tmp_path: Path) -> None:
         await pilot.press(*"nowhere.png")
         assert "no such file" in text(app, "hint-picture")
         await pilot.press("ctrl+u", *str(file))
-        assert "7 sites · norms, similarity, readings, neighbours" in text(app, "preview")
+        assert "7 sites · norms, similarity, scores, readings, neighbours" in text(app, "preview")
         await pilot.press("tab", *"What?", "ctrl+r")
         await settled(pilot)
         spec = made.params("submit")["spec"]
-        assert spec["kind"] == "look" and spec["index"] == "captions"
+        assert spec["kind"] == "look" and spec["index"] == "captions" and spec["directions"] == ["*"]
         assert spec["prompt"] == [{"role": "user", "content": "What?", "images": [stories.DIGEST]}]
         assert made.params("submit")["names"] == {stories.DIGEST: "scene.png"}
         assert made.params("image.missing") == {"digests": [stories.DIGEST]}
@@ -266,7 +375,7 @@ async def test_an_earlier_picture_and_a_failed_look(make_app) -> None:
         assert scene is not None and scene.rows == 0
         await pilot.press("d")
         await settled(pilot)
-        assert "l1, 1 of 2" in text(app, "look-head") and app.screen.picture.grid == (4, 5)
+        assert "l1, 1 of 2" in text(app, "look-head") and app.screen.picture.extent == (4, 5)
 
 
 async def test_without_a_thumbnail_the_patches_can_still_be_walked(make_app) -> None:
@@ -278,10 +387,22 @@ async def test_without_a_thumbnail_the_patches_can_still_be_walked(make_app) -> 
     app = make_app(made, first="look")
     async with app.run_test(size=SMALL) as pilot:
         await settled(pilot)
-        assert "damaged" in app.said
+        assert app.screen.picture.scene.key.startswith("blank:")
         await pilot.press("m", "right")
         await settled(pilot)
         assert app.screen.picture.patch == 1 and "patch 1" in text(app, "look-patch")
+
+
+async def test_a_picture_is_shown_however_many_came_after_it(make_app) -> None:
+    made = stories.kernel("done")
+    for number in range(60):
+        made.emit("image.added", digest=f"sha256:{number:064x}", name="other.png", width=9, height=9)
+    assert stories.DIGEST not in made.state.images
+    app = make_app(made, first="look")
+    async with app.run_test(size=SMALL) as pilot:
+        await settled(pilot)
+        scene = app.screen.picture.scene
+        assert scene is not None and scene.key == stories.DIGEST and app.screen.picture.extent == (4, 5)
 
 
 async def test_keys_bring_each_panel_to_a_small_screen(make_app) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from labtui.looking import effect_of, effect_spec, head_text, sight_of
+from labtui.look_text import head_text
+from labtui.looking import effect_of, effect_spec, sight_of
 from labtui_sessions.events import Event
 from labtui_sessions.state import SessionState, reduce
 

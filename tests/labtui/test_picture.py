@@ -10,8 +10,9 @@ from PIL import Image
 from textual.app import App, ComposeResult
 
 from labtui.themes import SIXTEEN
-from labtui.widgets.picture import Overlay, Picture, Scene, overlay, short
+from labtui.widgets.picture import Picture
 from labtui.widgets.raster import ANSI, Layout, lay, pixels, raster, shares, tinted
+from labtui.widgets.scene import Overlay, Scene, overlay, short
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255)]
 GRIDS = [(1, 1), (2, 5), (8, 8), (5, 3), (16, 11), (36, 36)]
@@ -259,13 +260,13 @@ async def test_an_overlay_writes_numbers_where_there_is_room_and_deciles_where_n
     app = One(scene(3, 4, overlay=overlay("norm", values)))
     async with app.run_test(size=(40, 15)) as pilot:
         await pilot.pause()
-        app.query_one(Picture).select(2, 3)
+        app.query_one(Picture).put(2, 3)
         shown = "".join(lines(app))
         assert all(f"{v:.0f}" in shown for v in range(11))
     app = One(scene(3, 4, overlay=overlay("norm", (*values[:-1], None))))
     async with app.run_test(size=(8, 3)) as pilot:
         await pilot.pause()
-        app.query_one(Picture).select(1, 0)
+        app.query_one(Picture).put(1, 0)
         assert lines(app)[0] == "0▀1▀2▀3▀" and lines(app)[1].startswith("[]")
         assert lines(app)[2] == "8▀9▀9▀▀▀"
 

@@ -130,6 +130,27 @@ def neighbours(site: int) -> list[dict[str, Any]]:
     return found
 
 
+ALONG = ("terse", "random:1")
+
+
+def projection(site: int, patch: int, along: int) -> float:
+    """On the first direction, what is red lies far; the second means nothing."""
+    far = 6.0 if shape(patch) == "red" else -1.0
+    return (far if along == 0 else math.sin(9.7 * patch + site)) * (1 + site / 4) + 0.01 * patch
+
+
+def scores(site: int) -> list[dict[str, Any]]:
+    found = []
+    for along, name in enumerate(ALONG):
+        values = [projection(site, patch, along) for patch in range(ROWS * COLS)]
+        for patch, value in enumerate(values):
+            below = sum(other < value for other in values)
+            found.append({"site": SITES[site], "patch": patch, "row": patch // COLS, "col": patch % COLS,
+                          "direction": name, "projection": value, "cosine": value / norm(site, patch),
+                          "rank": len(values) - below, "percentile": 100 * below / (len(values) - 1)})  # fmt: skip
+    return found
+
+
 WORDS = {36: "Which", 37: " shape", 38: " is", 51: ANSWER}
 
 
@@ -167,7 +188,7 @@ def effect(site: int) -> list[dict[str, Any]]:
 
 def kernel(moment: str) -> FakeKernel:
     """A kernel at that moment: ``loading``, ``empty`` (sees, nothing read), ``text`` (reads no pictures), ``shown`` (a
-    picture was sent, not read), ``running``, ``done``, ``steered``, or ``failed``."""
+    picture was sent, not read), ``running``, ``done``, ``scored``, ``steered``, or ``failed``."""
     if moment == "loading":
         return FakeKernel().opened()
     if moment == "text":
@@ -178,14 +199,19 @@ def kernel(moment: str) -> FakeKernel:
     made.emit("artifact.saved", name="terse", kind="direction", meta={"style": "terse"})
     made.emit("artifact.saved", name="captions", kind="index", meta={})
     if moment != "empty":
-        made.emit(
-            "image.added", digest=DIGEST, name="scene.png", width=SIZE[0], height=SIZE[1], thumbnail=PICTURE
-        )
+        picture(made)
     if moment not in ("empty", "shown"):
-        look(made, moment)
+        look(made, moment, spec=SPEC | {"directions": list(ALONG)} if moment == "scored" else SPEC)
     if moment == "steered":
         steer(made)
     return made
+
+
+def picture(made: FakeKernel) -> None:
+    """The picture is sent."""
+    made.emit(
+        "image.added", digest=DIGEST, name="scene.png", width=SIZE[0], height=SIZE[1], thumbnail=PICTURE
+    )
 
 
 def look(made: FakeKernel, moment: str = "done", job: str = "l1", spec: dict[str, Any] | None = None) -> None:
@@ -197,10 +223,12 @@ def look(made: FakeKernel, moment: str = "done", job: str = "l1", spec: dict[str
         error = "index captions: it was read from another model; build it again with labtui run index"
         made.emit("job.finished", job=job, status="failed", seconds=0.4, error=error, audit={"ok": True})
         return
+    parts += ("scores",) if spec is not None and "directions" in spec else ()
     made.emit("job.started", job=job, plan=plan(job, parts))
     made.emit("kernel.state", state="busy")
     tables = [("patches", patches), ("depth", depth), ("similar", similar), ("readings", readings),
               ("neighbours", neighbours), ("attention", attention)]  # fmt: skip
+    tables += [("scores", scores)] if "scores" in parts else []
     for name, rows_of in tables[: 3 if moment == "running" else None]:
         for site in range(len(SITES)):
             made.emit(

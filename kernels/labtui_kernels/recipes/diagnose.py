@@ -21,7 +21,6 @@ from labtui_artifacts.kinds.direction import DirectionFile
 from ..directions.landscape import Landscape, landscape
 from ..directions.stability import cosine
 from ..lang.sites import Site
-from ..models.compatibility import compatibility
 from ..specs import Diagnose, Direction, check_pictures, load, shown_prompt
 from ..specs.diagnose import EVERY, count_diagnose, landscape_sites, neutral_prompts, pairs_of, sites_of
 from . import norms, poles
@@ -102,14 +101,8 @@ class DiagnoseRecipe:
         """The stored directions of the cosine map; of ``*`` those of this model, `MOST_COMPARED` in all."""
         named = [name for name in self.spec.compared if name != EVERY]
         if EVERY in self.spec.directions:
-            for entry in resolver.store.list("direction"):
-                fits = compatibility(entry.meta, resolver.info, _sites_of(entry.meta)) in (
-                    "same",
-                    "precision",
-                )
-                whole = not entry.problem and entry.meta.get("method") != "activation"
-                if fits and whole and entry.name not in named and len(named) < MOST_COMPARED:
-                    named.append(entry.name)
+            more = [name for name in resolver.fitting(MOST_COMPARED) if name not in named]
+            named += more[: max(0, MOST_COMPARED - len(named))]
         return {name: resolver.file(name) for name in named}
 
     def _base(self, ctx: JobContext) -> str:
@@ -266,12 +259,6 @@ def _keep(ctx: JobContext, spec: Diagnose, planes: Mapping[Site, Landscape], rea
             "job": ctx.job,
         },
     )
-
-
-def _sites_of(meta: Mapping[str, Any]) -> list[str]:
-    """The sites that a stored direction says it has."""
-    said = meta.get("sites")
-    return [site for site in said if isinstance(site, str)] if isinstance(said, list) else []
 
 
 def make(spec: Diagnose) -> DiagnoseRecipe:

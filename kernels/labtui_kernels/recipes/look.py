@@ -1,9 +1,10 @@
 """The recipe ``look``: what each merged patch of one picture is inside the model, site by site.
 
 Tables, each a cell a site: ``<table>-patches`` (a row a patch: its norm), ``-depth`` (all patches: median norm, ends,
-how alike), ``-similar`` (cosines to all patches), ``-readings`` (nearest words, three readings), ``-neighbours``
-(nearest tokens of an index, raw and centred), ``-attention`` (a row a word behind the picture: its weights to all
-patches) and ``-effect`` (how far edits move each patch).
+how alike), ``-similar`` (cosines to all patches), ``-scores`` (a row a patch and direction: its projection and its
+place among the patches), ``-readings`` (nearest words, three readings), ``-neighbours`` (nearest
+tokens of an index, raw and centred), ``-attention`` (a row a word behind the picture: its weights to all patches) and
+``-effect`` (how far edits move each patch).
 
 Of a video one frame is read, as the tower takes frames. At the tower's sites a merged patch is the mean of its four
 patches. Everything else is of its one vector.
@@ -37,6 +38,7 @@ from .keep import finite
 from .pictures import Area
 from .prompts import Prompted, rendered
 from .resolve import Resolved, check_places
+from .scores import score_rows, vectors_of
 
 BUDGET = 600.0
 MOST_HELD = 2 << 30
@@ -72,6 +74,8 @@ class LookRecipe:
         new_resolver(ctx, spec.force).check(terms)
         pixels, span = prompt.pixels[spec.number], self._span(prompt)
         self._check_size(ctx, span.tokens)
+        if "scores" in spec.parts:
+            vectors_of(new_resolver(ctx, spec.force), spec.directions, sites_of(spec, shape))
         if "neighbours" in spec.parts:
             self._search(ctx)
         return {
@@ -106,6 +110,8 @@ class LookRecipe:
                 yield
         if "similarity" in parts:
             yield from self._similar(ctx, states)
+        if "scores" in parts:
+            yield from self._scores(ctx, states, cols)
         if "readings" in parts:
             yield from self._readings(ctx, {site: states[site] for site in reading_sites(spec, shape)})
         if "neighbours" in parts:
@@ -160,6 +166,7 @@ class LookRecipe:
         spec, shape = self.spec, ctx.loaded.info.shape
         sites, parts = len(sites_of(spec, shape)), spec.parts
         rows = patches * sites * (("norms" in parts) + ("effect" in parts) + 2 * ("neighbours" in parts))
+        rows += patches * sites * len(spec.directions) * ("scores" in parts)
         rows += patches * len(reading_sites(spec, shape)) * len(READINGS)
         held = patches * sites * shape.width * 4 * (1 + ("effect" in parts))
         if rows > MOST_ROWS or held > MOST_HELD:
@@ -218,6 +225,19 @@ class LookRecipe:
             ]
             self._commit(ctx, "similar", site, rows)
             yield
+
+    def _scores(self, ctx: JobContext, states: States, cols: int) -> Generator[None, None, None]:
+        """Where every patch stands along each direction, among the patches of this picture."""
+        resolver = new_resolver(ctx, self.spec.force)
+        vectors = vectors_of(resolver, self.spec.directions, list(states))
+        if not vectors:
+            self._notes.append(
+                "nothing is scored: no stored direction was fitted on this model for these sites"
+            )
+        for site, values in states.items():
+            self._commit(ctx, "scores", site, score_rows(site, values, vectors, cols))
+            yield
+        self._notes += resolver.notes.values()
 
     def _readings(self, ctx: JobContext, states: States) -> Generator[None, None, None]:
         """The three static readings of every patch, all sites together."""

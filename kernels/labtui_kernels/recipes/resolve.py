@@ -131,6 +131,15 @@ class Resolver:
             self._files[name] = opened
         return self._files[name]
 
+    def fitting(self, most: int) -> list[str]:
+        """The names of at most ``most`` stored directions that were fitted on the loaded model, in any precision."""
+        found = []
+        for entry in self.store.list("direction"):
+            fits = compatibility(entry.meta, self.info, _sites_of(entry.meta)) in ("same", "precision")
+            if fits and not entry.problem and entry.meta.get("method") != "activation":
+                found.append(entry.name)
+        return found[:most]
+
     def _check_model(self, opened: DirectionFile) -> None:
         match = compatibility(opened.meta, self.info, opened.sites)
         said = warning(match, opened.meta, self.info, opened.sites)
@@ -243,3 +252,9 @@ def read_positions(
         if pooling in ("mean", "max"):
             return [i for i, mark in enumerate(content) if mark]
     return []
+
+
+def _sites_of(meta: Mapping[str, Any]) -> list[str]:
+    """The sites that a stored direction says it has."""
+    said = meta.get("sites")
+    return [site for site in said if isinstance(site, str)] if isinstance(said, list) else []

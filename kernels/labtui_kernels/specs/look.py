@@ -8,25 +8,29 @@ from msgspec import Meta, field
 
 from labtui_artifacts.errors import UsageError
 
+from ..lang.algebra import parse_algebra
 from ..lang.edits import parse_edits
 from ..lang.shape import ModelShape
 from ..lang.sites import Site, check_sites, parse_sites
 from .base import DEFAULT_SYSTEM, Area, Frames, Prompt, Rate, Spec, Text, check_prompt, shown_prompt
+from .diagnose import EVERY
 from .fields import Expression, Name, check_name
 
-Part: TypeAlias = Literal["norms", "similarity", "readings", "neighbours", "effect", "attention"]
-PARTS: tuple[Part, ...] = ("norms", "similarity", "readings", "neighbours", "effect", "attention")
+Part: TypeAlias = Literal["norms", "similarity", "scores", "readings", "neighbours", "effect", "attention"]
+PARTS: tuple[Part, ...] = ("norms", "similarity", "scores", "readings", "neighbours", "effect", "attention")
+MAX_DIRECTIONS = 32
 MOST_HITS = 50
 
 
 class Look(Spec, frozen=True, kw_only=True, tag="look"):
-    """Norms, similarities, static readings and contextual neighbours of every patch of a picture."""
+    """Norms, similarities, scores along directions, static readings and neighbours of every patch of a picture."""
 
     prompt: Prompt
     number: Annotated[int, Meta(ge=0, le=63)] = 0
     frame: Annotated[int, Meta(ge=0, le=10_000)] = 0
     sites: Expression = "vision.merged,llm.*"
     readings: Expression = ""
+    directions: Annotated[list[Expression], Meta(max_length=MAX_DIRECTIONS)] = field(default_factory=list)
     index: Name = ""
     edits: Text = ""
     read: Annotated[list[Part], Meta(max_length=len(PARTS))] = field(default_factory=list)
@@ -46,6 +50,7 @@ class Look(Spec, frozen=True, kw_only=True, tag="look"):
         if self.read:
             return tuple(part for part in PARTS if part in self.read)
         given = {
+            "scores": bool(self.directions),
             "neighbours": bool(self.index),
             "effect": bool(self.edits),
             "attention": bool(shown_prompt(self.prompt).strip()),
@@ -64,6 +69,9 @@ class Look(Spec, frozen=True, kw_only=True, tag="look"):
         if self.readings not in ("", "none"):
             check_sites(self.readings)
         parse_edits(self.edits)
+        along = [text if text == EVERY else str(parse_algebra(text)) for text in self.directions]
+        if len(set(along)) != len(along):
+            raise self.refuse("directions", "one is named twice")
         for key in ("index", "table"):
             if value := getattr(self, key):
                 check_name(value, key, self)
@@ -73,6 +81,8 @@ class Look(Spec, frozen=True, kw_only=True, tag="look"):
             raise self.refuse(
                 "edits", "none, and the effect of one is to be read; expected 8%*terse@llm.3@image0 or such"
             )
+        if "scores" in self.read and not self.directions:
+            raise self.refuse("directions", 'none, and scores are to be read; expected names, or ["*"]')
         if "neighbours" in self.read and not self.index:
             raise self.refuse("index", "none, and neighbours are to be read; expected the name of an index")
 
@@ -121,6 +131,6 @@ def count_look(spec: Look, shape: ModelShape) -> dict[str, Any]:
     sites, read = sites_of(spec, shape), len(reading_sites(spec, shape))
     parts = set(spec.parts)
     words = sum(in_decoder(site) for site in sites)
-    cells = len(sites) * (("norms" in parts) + ("similarity" in parts) + ("effect" in parts)) + read
+    cells = len(sites) * sum(part in parts for part in ("norms", "similarity", "scores", "effect")) + read
     cells += words * ("neighbours" in parts) + ("attention" in parts) * sum(is_block(site) for site in sites)
     return {"rows": 0, "cells": cells, "sites": len(sites), "parts": list(spec.parts)}

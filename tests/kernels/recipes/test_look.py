@@ -145,6 +145,55 @@ def test_the_plan_says_which_token_each_patch_is(lab: Lab, picture: str) -> None
     ]
 
 
+def test_scores_are_numpys_own(lab: Lab, picture: str) -> None:
+    from labtui_artifacts.kinds.direction import DirectionFile
+
+    ctx, _ = lab.run(spec_of(picture, directions=["odd", "odd - 2*random:3~odd"]))
+    states, rows = reference(lab, ctx, picture), table(ctx, "scores")
+    stored = DirectionFile.open(lab.store.path("odd"))
+    wide = [site for site in NAMES if site != "vision.1"]  # what is stored there is of the decoder's width
+    assert {row["site"] for row in rows} == set(wide)
+    assert {row["direction"] for row in rows} == {"odd", "odd - 2*random:3~odd"}
+    for site in wide:
+        vector = np.asarray(stored.vector(f"{site}.out" if "merged" not in site else site), dtype=float)
+        along = states[site] @ (vector / np.linalg.norm(vector))
+        cosines = along / np.linalg.norm(states[site], axis=1)
+        order = np.argsort(-along)
+        for patch in range(ROWS * COLS):
+            own = looks.scores([row for row in rows if row["site"] == site], patch)["odd"][site]
+            assert own.projection == pytest.approx(along[patch], rel=1e-3, abs=1e-4)
+            assert own.cosine == pytest.approx(cosines[patch], rel=1e-3, abs=1e-5)
+            assert own.rank == 1 + list(order).index(patch)
+            assert own.percentile == pytest.approx(
+                100 * (along < along[patch]).sum() / (ROWS * COLS - 1), abs=0.01
+            )
+
+
+def test_every_direction_of_the_model_is_scored_and_another_models_is_not(lab: Lab, picture: str) -> None:
+    lab.direction("foreign", 4, model={**lab.loaded.info.to_dict(), "width": 7})
+    ctx, _ = lab.run(spec_of(picture, directions=["*"], read=["scores"]))
+    assert {row["direction"] for row in table(ctx, "scores")} == {"odd"}
+    with pytest.raises(UsageError, match="foreign"):
+        lab.run(spec_of(picture, directions=["foreign"]))
+    none, result = lab.run(spec_of(picture, directions=["*"], read=["scores"], sites="vision.1"))
+    assert not table(none, "scores") and "nothing is scored" in result["notes"][0]
+
+
+def test_equal_scores_share_their_place_and_one_patch_has_none() -> None:
+    from labtui_kernels.recipes.scores import score
+
+    states = torch.tensor([[1.0, 0.0], [3.0, 4.0], [1.0, 2.0], [-2.0, 0.0]])
+    rows = score(states, torch.tensor([5.0, 0.0]))
+    assert [row["projection"] for row in rows] == [1.0, 3.0, 1.0, -2.0]
+    assert [row["rank"] for row in rows] == [2, 1, 2, 4]
+    assert [row["percentile"] for row in rows] == [50.0, 100.0, 50.0, 0.0]
+    assert rows[1]["cosine"] == pytest.approx(0.6)
+    (alone,) = score(states[:1], torch.tensor([0.0, 1.0]))
+    assert alone["percentile"] is None and alone["reasons"]["percentile"] == "there is one patch"
+    with pytest.raises(ValueError, match="not zero"):
+        score(states, torch.zeros(2))
+
+
 def test_readings_are_the_nearest_words(lab: Lab, picture: str) -> None:
     ctx, _ = lab.run(spec_of(picture, readings="vision.merged,llm.1", top=3))
     states = reference(lab, ctx, picture)
@@ -282,7 +331,7 @@ def test_a_job_that_goes_on_commits_what_is_missing(lab: Lab, picture: str) -> N
 
 
 def test_what_it_commits_is_known_as_a_look(lab: Lab, picture: str) -> None:
-    ctx, _ = lab.run(spec_of(picture, index="text", edits="1.0*odd@llm.1@image0"))
+    ctx, _ = lab.run(spec_of(picture, index="text", edits="1.0*odd@llm.1@image0", directions=["odd"]))
     kinds = {}
     for cell in ctx.of("cell.committed"):
         made = Table(cell["table"])
@@ -290,7 +339,7 @@ def test_what_it_commits_is_known_as_a_look(lab: Lab, picture: str) -> None:
         kinds[cell["table"].removeprefix("j1-")] = looks.kind_of(made.columns)
     assert kinds == {
         name: name
-        for name in ("patches", "depth", "similar", "readings", "neighbours", "attention", "effect")
+        for name in ("patches", "depth", "similar", "scores", "readings", "neighbours", "attention", "effect")
     }
 
 
@@ -302,6 +351,11 @@ def test_what_it_commits_is_known_as_a_look(lab: Lab, picture: str) -> None:
         ({"edits": "1.0*odd@llm.1@image0[0:9,0:1]"}, "has 3 rows and 4 columns"),
         ({"edits": "1.0*odd@llm.1@image1"}, "image1"),
         ({"read": ["effect"]}, "edits: none, and the effect of one"),
+        ({"read": ["scores"]}, "directions: none, and scores"),
+        ({"directions": ["odd", "odd"]}, "directions: one is named twice"),
+        ({"directions": ["none-such"]}, "none-such"),
+        ({"directions": ["odd -"]}, "column"),
+        ({"directions": ["odd"], "sites": "vision.1"}, "direction odd has width 48 at vision.1"),
         ({"read": ["neighbours"]}, "index: none, and neighbours"),
         ({"readings": "vision.1"}, "vision.1 lies in the tower"),
         ({"readings": "llm.3", "sites": "llm.1"}, "readings: llm.3"),
