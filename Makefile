@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where this is set, every process of the tests compiles torch and all of ours anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test suite lint bench soak clean
 

@@ -33,6 +33,7 @@ from labtui.screens.sessions import Sessions
 from labtui.screens.shelf import Shelf
 from labtui.screens.steer import Steer
 from labtui.screens.sweep import Sweep
+from labtui.stylesheet import LabStylesheet
 from labtui.typeahead import TypeAhead
 from labtui.views import Views
 
@@ -70,7 +71,6 @@ class LabApp(AppActions, TypeAhead, App[None]):
         "diagnose": Diagnose,
         "look": Look,
     }
-    DEFAULT_MODE = "home"
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings("app"),
         *bindings("replay"),
@@ -92,6 +92,9 @@ class LabApp(AppActions, TypeAhead, App[None]):
         theme: str | None = None,
         images: type[Widget] | None = None,
     ) -> None:
+        if first is None:
+            first = replay.first_screen if replay is not None else "steer" if kernel is not None else "home"
+        setattr(self, "DEFAULT_MODE", first)  # noqa: B010  (the screen to start with; Textual means one for all apps)
         super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
         self.lobby, self.kernel, self.replay = lobby, kernel, replay
         self.folder = home or Path.home()
@@ -109,10 +112,11 @@ class LabApp(AppActions, TypeAhead, App[None]):
         self._mine: contextvars.Context | None = None
         """The context of this app's own tasks; before it is mounted there are no others."""
         self._asked: set[str] = set()
-        self._first, self._wanted_theme = first, theme
         self.pump = Pump(self._paint, self._later, Rates.suited(low_bandwidth=low_bandwidth))
         for ours in themes.OURS:
             self.register_theme(ours)
+        self.theme = theme or themes.for_terminal(self.console.color_system, os.environ)
+        self.stylesheet = LabStylesheet(variables=self.get_css_variables())
         if low_bandwidth:
             self.animation_level = "none"
 
@@ -141,17 +145,11 @@ class LabApp(AppActions, TypeAhead, App[None]):
 
     def on_mount(self) -> None:
         self._mine = contextvars.copy_context()
-        system = self.console.color_system
-        self.theme = self._wanted_theme or themes.for_terminal(system, os.environ)
         self._listen_to_signals()
         self._count_bytes()
         for source in (self.kernel, self.replay):
             if source is not None:
                 source.on_change(self.pump.changed)
-        shown = self.replay.first_screen if self.replay is not None else "steer"
-        first = self._first or (shown if self.source is not None else "home")
-        if first != self.current_mode:
-            self.switch_mode(first)
         if self.replay is not None:
             self.replay.begin()
         self.set_interval(1.0, self._tick)

@@ -205,6 +205,7 @@ def _spare_what_is_there() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def open_app(target: Target, *, replay: Player | None = None, first: str | None = None) -> None:
@@ -227,6 +228,7 @@ def open_app(target: Target, *, replay: Player | None = None, first: str | None 
     from labtui.actions import rebind
 
     rebind(said.keys)
+    gc.disable()  # until `_spare_what_is_there`
     from labtui.app import LabApp
 
     async def run() -> None:

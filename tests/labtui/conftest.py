@@ -5,32 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from textual.css.model import RuleSet
-from textual.css.stylesheet import Stylesheet
 
 from labtui.app import LabApp
 from tests.support.fake_kernel import FakeKernel, FakeLobby
 from tests.support.stories import CARDS, SAVED, STYLES
-
-
-@pytest.fixture(autouse=True, scope="session")
-def style_sheets_parsed_once() -> Iterator[None]:
-    """Every app parses all style sheets, a fifth of what its test costs. Rules are only read once they are parsed, as
-    Textual's own cache within an app relies on, so that apps with the same variables can share them."""
-    real, known = Stylesheet._parse_rules, dict[object, list[RuleSet]]()
-
-    def parse(sheet: Stylesheet, css: str, *place: Any, **more: Any) -> list[RuleSet]:
-        key = (frozenset(sheet._variables.items()), css, place, *sorted(more.items()))
-        if key not in known:
-            known[key] = real(sheet, css, *place, **more)
-        return known[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stylesheet, "_parse_rules", parse)
-        yield
 
 
 @pytest.fixture(autouse=True)

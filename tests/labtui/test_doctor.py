@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,45 +26,80 @@ DOCTOR = [sys.executable, "-m", "labtui", "doctor"]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another uid")
 
 
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
+def environ(folder: Path) -> dict[str, str]:
+    """The environment of a machine whose folders are in ``folder``."""
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith(("LABTUI_", "SLURM", "SSH"))
     }
     return {
         **kept,
-        "LABTUI_HOME": str(tmp_path / "home"),
-        "LABTUI_RUNTIME": str(tmp_path / "run"),
-        "HF_HOME": str(tmp_path / "hf"),
+        "LABTUI_HOME": str(folder / "home"),
+        "LABTUI_RUNTIME": str(folder / "run"),
+        "HF_HOME": str(folder / "hf"),
         "OMP_NUM_THREADS": "1",
     }
 
 
+@dataclass(frozen=True)
+class Whole:
+    """One report with the model side there, ``--deep`` where the bundled model is, and what its process had imported."""
+
+    home: Path
+    code: int
+    found: dict[tuple[str, str], Any]
+    ok: bool
+    imported: list[str]
+
+
+@pytest.fixture(scope="module")
+def whole() -> Whole:
+    folder = Path(tempfile.mkdtemp(prefix="lt-"))  # a short path: sockets have 107 bytes
+    words = ["doctor", "--json", *(["--deep"] if "toy-qwen3" in library.models() else [])]
+    code = (
+        "import sys\n"
+        "from labtui.cli import run\n"
+        f"code = run({words!r})\n"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules], file=sys.stderr)\n"
+        "sys.exit(code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ(folder), capture_output=True, text=True, check=False
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    found, ok = read(done.stdout)
+    return Whole(folder / "home", done.returncode, found, ok, ast.literal_eval(done.stderr.strip()))
+
+
 @pytest.fixture
-def light(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
+def light(tmp_path: Path) -> dict[str, str]:
     """The environment of a laptop on which importing torch fails (and costs no time)."""
     for name in ("torch", "bitsandbytes"):
         (tmp_path / "broken" / name).mkdir(parents=True)
         (tmp_path / "broken" / name / "__init__.py").write_text("raise ImportError('libcudart is missing')\n")
-    return {**environ, "PYTHONPATH": str(tmp_path / "broken")}
+    return {**environ(tmp_path), "PYTHONPATH": str(tmp_path / "broken")}
 
 
 def report(environ: dict[str, str], *arguments: str) -> tuple[int, dict[tuple[str, str], Any], bool]:
     done = subprocess.run(
         [*DOCTOR, "--json", *arguments], env=environ, capture_output=True, text=True, check=False
     )
-    document = json.loads(done.stdout)
-    assert done.stdout.count("\n") == 1
-    return done.returncode, {(c["area"], c["name"]): c for c in document["checks"]}, document["ok"]
+    return done.returncode, *read(done.stdout)
 
 
-def test_the_report_names_what_is_there(environ: dict[str, str], tmp_path: Path) -> None:
-    code, found, ok = report(environ)
-    assert (code, ok) == (0, True), found
+def read(output: str) -> tuple[dict[tuple[str, str], Any], bool]:
+    """The checks of a report by area and name, and whether all is well."""
+    document = json.loads(output)
+    assert output.count("\n") == 1
+    return {(c["area"], c["name"]): c for c in document["checks"]}, document["ok"]
+
+
+def test_the_report_names_what_is_there(whole: Whole) -> None:
+    found = whole.found
+    assert (whole.code, whole.ok) == (0, True), found
     assert found["machine", "python"]["data"]["version"] == ".".join(map(str, sys.version_info[:3]))
     assert {"textual", "msgspec", "numpy"} <= set(found["machine", "packages"]["data"])
     home = found["folders", "home"]
-    assert home["data"]["path"] == str(tmp_path / "home") and home["data"]["mode"] == "0700"
+    assert home["data"]["path"] == str(whole.home) and home["data"]["mode"] == "0700"
     assert home["data"]["fsync"] > 0 and home["data"]["free"] > 0
     assert found["kernels", "kernels"]["what"] == "none running"
     assert ("terminal", "colours") in found and ("terminal", "clipboard") in found
@@ -86,17 +125,8 @@ def test_output_that_cannot_show_the_marks_keeps_the_words(light: dict[str, str]
     assert b"warn  unicode: output is ascii" in done.stdout
 
 
-def test_the_command_itself_never_imports_torch(environ: dict[str, str]) -> None:
-    code = (
-        "import sys\n"
-        "from labtui.cli import run\n"
-        "run(['doctor', '--json'])\n"
-        "print([name for name in ('torch', 'transformers') if name in sys.modules], file=sys.stderr)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
-    )
-    assert done.stderr.strip() == "[]"
+def test_the_command_itself_never_imports_torch(whole: Whole) -> None:
+    assert whole.imported == []
 
 
 def test_without_the_model_side_there_is_a_warning_and_no_failure(light: dict[str, str]) -> None:
@@ -143,10 +173,10 @@ def test_a_socket_without_a_kernel_is_a_warning(light: dict[str, str], tmp_path:
 
 
 @pytest.mark.skipif("toy-qwen3" not in library.models(), reason="the bundled model is not built")
-def test_deep_steers_the_bundled_model_and_audits_it(environ: dict[str, str]) -> None:
+def test_deep_steers_the_bundled_model_and_audits_it(whole: Whole) -> None:
     need_module("torch")
-    code, found, ok = report(environ, "--deep")
-    assert (code, ok) == (0, True), found
+    found = whole.found
+    assert (whole.code, whole.ok) == (0, True), found
     assert found["deep", "model"]["data"]["zero_equals_plain"] is True
     assert found["deep", "model"]["data"]["steered_differs"] is True
     assert (
