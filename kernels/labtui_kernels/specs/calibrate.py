@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
@@ -14,9 +14,8 @@ from ..lang.strength import Strength
 from ..lang.text import shown
 from ..metrics.names import check_metrics
 from .base import Decoding, Prompts, PromptSource, Seed, check_prompt
-
-if TYPE_CHECKING:
-    from .kinds import Sweep
+from .fields import check_name
+from .sweep import Controls, Sweep
 
 COHERENT = "coherent"
 LEAST_NULLS = 10
@@ -64,8 +63,6 @@ class Calibrate(Decoding, frozen=True, kw_only=True, tag="calibrate"):
             raise self.refuse("outcome", "coherent tells of the collapse already; expected another metric")
         check_metrics(self.measured, f"spec {self.kind}: outcome and metrics")
         if self.table:
-            from .kinds import check_name
-
             check_name(self.table, "table", self)
 
     @property
@@ -91,8 +88,6 @@ class Calibrate(Decoding, frozen=True, kw_only=True, tag="calibrate"):
 
     def grid(self) -> Sweep:
         """The sweep over the whole grid, of whose rows some are run; their cells have the same keys."""
-        from .kinds import Controls, Sweep
-
         return Sweep(
             **{name: getattr(self, name) for name in (*Decoding.__struct_fields__, *_SHARED)},
             directions=[self.direction],
@@ -136,8 +131,6 @@ class Match(Decoding, frozen=True, kw_only=True, tag="match"):
                 )
         _check_line(self)
         if self.table:
-            from .kinds import check_name
-
             check_name(self.table, "table", self)
 
     @property

@@ -27,9 +27,10 @@ from .base import Message, PromptSource, as_messages, shown_prompt
 from .calibrate import Calibrate, Match
 from .diagnose import Diagnose, count_diagnose, pairs_of
 from .index import Index, count_index
-from .kinds import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS, Direction, Generate, Patch, Rerun, Spec, Sweep
+from .kinds import Direction, Generate, Patch, Rerun, Spec, Sweep
 from .look import Look, count_look
 from .stroop import Stroop, count_stroop
+from .sweep import CONFIRM_ROWS, MAX_ROWS, NULL_PROMPTS, NULLS
 from .vision_tokens import VisionTokens, count_vision_tokens
 
 Control: TypeAlias = Literal["", "zero", "random", "shuffled", "negated", "prompt"]
