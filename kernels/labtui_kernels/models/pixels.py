@@ -148,9 +148,9 @@ def prepare_pixels(
     """What the model's tower gets for ``picture`` or a video, on the CPU in float32.
 
     ``min_pixels`` and ``max_pixels`` bound the area that it (or each of its frames) is resized to, in pixels (default: the
-    checkpoint's); of a video ``fps`` frames a second are taken, ``max_frames`` at most (default: 32, or as many as fill half of
-    the model's context). UsageError for a text model, for bounds that make no sense, and for a picture that is too small or
-    too long for the processor.
+    checkpoint's); of a video ``fps`` frames a second are taken, ``max_frames`` at most (default: 32, or as many as fill half
+    of the model's context). UsageError for a text model, for bounds that make no sense, and for a picture that is too small
+    or too long for the processor.
     """
     if isinstance(picture, Video):
         from labtui_kernels.models.videopixels import prepare_video, video_settings_of
