@@ -149,13 +149,17 @@ def prepare_pixels(
     """What the model's tower gets for ``picture`` or a video, on the CPU in float32.
 
     ``min_pixels`` and ``max_pixels`` bound the area that it (or each of its frames) is resized to, in pixels (default: the
-    checkpoint's); of a video ``fps`` frames a second are taken, ``max_frames`` at most. UsageError for a text model, for
-    bounds that make no sense, and for a picture that is too small or too long for the processor.
+    checkpoint's); of a video ``fps`` frames a second are taken, ``max_frames`` at most (default: 32, or as many as fill half
+    of the model's context). UsageError for a text model, for bounds that make no sense, and for a picture that is too small
+    or too long for the processor.
     """
     if isinstance(picture, Video):
         from labtui_kernels.models.videopixels import prepare_video, video_settings_of
 
         bounded = video_settings_of(loaded).bounded(min_pixels, max_pixels, fps, max_frames)
+        if max_frames is None:
+            room = loaded.info.context_length // 2
+            bounded = bounded.fitted(room, picture.total, picture.rate, picture.size)
         return prepare_video(bounded, picture, stamped=loaded.family.timestamps)
     return prepare(settings_of(loaded).bounded(min_pixels, max_pixels), picture)
 

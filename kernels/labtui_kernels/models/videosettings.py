@@ -24,7 +24,7 @@ FPS = 2.0
 LEAST_FRAMES = 4
 """Frames that are taken of a short video, where it has them."""
 USUAL_FRAMES = 32
-"""Frames that are taken at most, unless a spec says otherwise: 16 seconds at two a second, of longer ones fewer."""
+"""Frames that are taken at most, unless a spec says otherwise: all of 16 seconds; of longer videos fewer a second."""
 MOST_FRAMES = 768
 """Frames that a spec may ask for, as in Qwen's utilities."""
 FRAME_TOKENS = 768
@@ -78,6 +78,17 @@ class VideoSettings:
         count = max(1, math.floor(wanted / step)) * step
         places = np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
         return places + places[-1:] * (-len(places) % step)
+
+    def fitted(self, tokens: int, total: int, rate: float, size: tuple[int, int]) -> VideoSettings:
+        """The same with so few frames that a video has at most ``tokens`` tokens, but not under four."""
+        found = self
+        while found.max_frames > LEAST_FRAMES:
+            frames = len(found.indices(total, rate))
+            width, height = found.resized(frames, size)
+            if frames // self.base.temporal * (width * height // self.base.factor**2) <= tokens:
+                return found
+            found = replace(found, max_frames=max(LEAST_FRAMES, frames - self.base.temporal))
+        return found
 
     def resized(self, frames: int, size: tuple[int, int]) -> tuple[int, int]:
         """The (width, height) that so many frames of ``size`` become, sides multiples of a merged patch's."""

@@ -14,7 +14,7 @@ SHARED: dict[str, str] = {
     "min_pixels": "area that smaller pictures are enlarged to; left out: the model's own",
     "max_pixels": "area that larger pictures are reduced to; left out: the model's own",
     "fps": "frames that are taken of a second of a video; left out: 2",
-    "max_frames": "frames that are taken of a video at most; left out: 32",
+    "max_frames": "frames that are taken of a video at most; left out: 32, or what fills half the context",
     "prompt": "a text (@photo.png in it is a picture), or chat messages of several turns",
     "name": "under which it is kept",
     "replace": "overwrite an artifact of that name",

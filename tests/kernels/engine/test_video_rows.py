@@ -88,7 +88,7 @@ def test_rows_with_videos_equal_plain_transformers(family: str, chunk: int | Non
     rows = [
         row_of(loaded, [one], key="one"),
         row_of(loaded, [picture, other, one], "and here?", "mixed"),
-        row_of(loaded, [other, picture], "x", "two"),
+        row_of(loaded, [other, picture, pixels_of(loaded, 2, 2, 2, 4)], "x", "three"),
         row_of(loaded, [], "no picture", "none"),
     ]
     said = (7, 31, 2, 90, 55, 12)

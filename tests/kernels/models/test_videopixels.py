@@ -283,7 +283,12 @@ def test_a_template_without_videos_says_so() -> None:
 
 def test_a_video_too_long_for_the_context_says_so() -> None:
     loaded = tiny_vision("qwen2_vl")
-    pixels = prepare_pixels(loaded, noise_video(40, 280, 280), fps=10)
+    video = noise_video(40, 280, 280)
+    # Left alone, as many frames are taken as fill half of the context; a spec may ask for more.
+    alone = prepare_pixels(loaded, video, fps=10)
+    assert alone.frames < 16 and alone.tokens <= loaded.info.context_length // 2
+    assert alone.tokens * (alone.frames + 1) / alone.frames > loaded.info.context_length // 2
+    pixels = prepare_pixels(loaded, video, fps=10, max_frames=32)
     found = render(vision_tokenizer(), [{"role": "user", "content": "x", "images": 1}], pictures=[pixels])
     with pytest.raises(UsageError, match="lower max_pixels or max_frames or lower max_new_tokens"):
         require_room(found, loaded.info)
