@@ -314,7 +314,7 @@ def theirs(name: str, settings: Any, **more: Any) -> Any:
     return made
 
 
-@pytest.mark.gpu
+@pytest.mark.torchvision
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5_vl"])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_full_video_processors_give_the_same(name: str, size: tuple[int, int]) -> None:
@@ -334,7 +334,7 @@ def test_the_full_video_processors_give_the_same(name: str, size: tuple[int, int
     assert torch.equal(again["pixel_values_videos"].cpu(), values)
 
 
-@pytest.mark.gpu
+@pytest.mark.torchvision
 @pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5_vl"])
 def test_the_full_processors_give_the_same_tokens(name: str) -> None:
     import transformers
@@ -376,7 +376,7 @@ def test_the_full_processors_give_the_same_tokens(name: str) -> None:
         assert list(made["second_per_grid_ts"]) == pytest.approx([one.seconds for one in ours])
 
 
-@pytest.mark.gpu
+@pytest.mark.torchvision
 def test_qwens_own_utilities_take_the_same_frames() -> None:
     from qwen_vl_utils.vision_process import smart_nframes
 

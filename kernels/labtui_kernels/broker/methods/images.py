@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 
-from labtui_artifacts.errors import BadFile, UsageError
+from labtui_artifacts.errors import UsageError
 from labtui_artifacts.images import ImageStore, short
 from labtui_kernels.broker.methods.registry import Params, method
 
@@ -78,7 +78,7 @@ async def put(broker: Broker, client: Client, params: Put) -> None:
 
 
 def _receive(params: Put, part_name: str) -> None:
-    from labtui_kernels.models.pictures import open_picture
+    from labtui_kernels.broker.viewing import look_at
 
     store = ImageStore()
     place = store.path(params.digest)
@@ -92,7 +92,7 @@ def _receive(params: Put, part_name: str) -> None:
                 f"picture {short(params.digest)}: no bytes came; expected those of an image file or a video"
             )
         store.check(part, params.digest)
-        open_picture(part, f"picture {short(params.digest)}")
+        look_at(part, f"picture {short(params.digest)}")
         store.adopt(part, params.digest)
     finally:
         part.unlink(missing_ok=True)
@@ -132,19 +132,14 @@ _views: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
 def view(digest: str, name: str = "") -> dict[str, Any]:
     """The data of ``image.added`` for a stored picture; UsageError when it is not stored, BadFile when damaged."""
-    from labtui_kernels.models.pictures import open_picture, thumbnail
-    from labtui_kernels.models.videos import Video
+    from labtui_kernels.broker.viewing import look_at
 
     called = "".join(ch for ch in Path(name).name if ch.isprintable())[:MAX_NAME] or short(digest)
     known = _views.get(digest)
     if known is None:
-        picture = open_picture(ImageStore().read(digest, called), called)
-        if picture.digest != digest:
-            raise BadFile(f"picture {called}: it changed while it was read; send it again")
-        width, height = picture.size
-        known = {"digest": digest, "width": width, "height": height, "thumbnail": thumbnail(picture)}
-        if isinstance(picture, Video):
-            known |= {"frames": picture.total, "seconds": round(picture.seconds, 3)}
+        store = ImageStore()
+        store.read(digest, called)  # its bytes are those that it is named by
+        known = look_at(store.path(digest), called)
         _views[digest] = known
         while len(_views) > KEPT_VIEWS:
             _views.popitem(last=False)
