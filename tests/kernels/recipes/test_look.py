@@ -170,7 +170,7 @@ def test_scores_are_numpys_own(lab: Lab, picture: str) -> None:
 
 
 def test_every_direction_of_the_model_is_scored_and_another_models_is_not(lab: Lab, picture: str) -> None:
-    lab.direction("foreign", 4, model={**lab.loaded.info.to_dict(), "width": 7})
+    lab.direction("foreign", 4, model={**lab.loaded.info.to_dict(), "weight_hash": "f" * 64})
     ctx, _ = lab.run(spec_of(picture, directions=["*"], read=["scores"]))
     assert {row["direction"] for row in table(ctx, "scores")} == {"odd"}
     with pytest.raises(UsageError, match="foreign"):
