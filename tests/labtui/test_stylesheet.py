@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from textual.css import stylesheet
+from textual.css.parse import parse
 from textual.css.stylesheet import StylesheetParseError
 
 from labtui.screens.home import Home
@@ -14,10 +16,12 @@ async def test_a_second_app_parses_nothing(make_app, monkeypatch: pytest.MonkeyP
     async with make_app(first="home").run_test() as pilot:
         await pilot.pause()
     read: list[object] = []
-    real = stylesheet.parse
-    monkeypatch.setattr(
-        stylesheet, "parse", lambda *given, **more: read.append(given) or real(*given, **more)
-    )
+
+    def counted(*given: Any, **more: Any) -> Any:
+        read.append(given)
+        return parse(*given, **more)
+
+    monkeypatch.setattr("textual.css.stylesheet.parse", counted)
     async with make_app(first="home").run_test() as pilot:
         await pilot.pause()
         assert not read
