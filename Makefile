@@ -18,6 +18,11 @@ $(VENV)/.test: pyproject.toml
 	$(BIN)/pip install --quiet --no-compile --editable ".[test]"
 	touch $@ $(VENV)/.kernel
 
+# One process compiles what the tests import, while the type checker has the other core; else every worker does.
+$(VENV)/.compiled: $(VENV)/.test
+	$(BIN)/python -m pytest --collect-only --quiet >/dev/null || true
+	touch $@
+
 demo: $(VENV)/.kernel
 	$(BIN)/labtui demo
 
@@ -31,7 +36,7 @@ lint: $(VENV)/.test
 test: $(VENV)/.test
 	+$(MAKE) --jobs=2 lint suite
 
-suite: $(VENV)/.test
+suite: $(VENV)/.compiled
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak and not real and not torchvision"
 
 bench: $(VENV)/.test

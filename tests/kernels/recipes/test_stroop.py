@@ -38,7 +38,7 @@ SPEC: dict[str, Any] = {
         "judge": 3,
         "null_pictures": 1,
         "max_new_tokens": 3,
-        "seed": 4,
+        "seed": 9,
     },
     **{"table": "s"},
 }
@@ -246,17 +246,21 @@ def test_cosines_are_those_of_an_independent_script(seen: Any) -> None:
 
 
 def test_answers_are_those_of_transformers_with_hooks(seen: Any) -> None:
-    """Every cell of the grid, one picture each: the same tokens as by hand."""
+    """Every row of the grid: the same tokens as by hand, though not in the same passes.
+
+    How long a chunk of a prompt is and when rows are committed hangs on how fast the machine is. Chunks move the distance
+    between the two best tokens by up to 5e-6; with this seed it is never so small that one could take the other's place.
+    """
     lab, ctx, _, sets = seen
     opened = ChunksFile.view(lab.store.get("stroop", kind="chunks"))
     by_place = {place: centroids(lab.loaded.model, sets, place) for place in (BLOCK, MERGED)}
     rows = rows_in(ctx, "s")
     texts: dict[str, set[tuple[int, ...]]] = {}
-    checked = exact = 0
+    checked = 0
     for row in rows:
-        shown = next(s for s in sets.choose if s.picture.digest == row["picture"])
-        if row["control"] not in ("", "zero") or shown is not sets.choose[checked % 3]:
+        if row["control"] not in ("", "zero"):
             continue
+        shown = next(s for s in sets.choose if s.picture.digest == row["picture"])
         place = {"vision.1": BLOCK, MERGED: MERGED, "": BLOCK}[row["site"]]
         vector = np.zeros(1)
         if not row["control"]:
@@ -270,14 +274,11 @@ def test_answers_are_those_of_transformers_with_hooks(seen: Any) -> None:
         with steered(lab.loaded.model, place, vector):
             expected = answered(lab, shown.stimulus.image, question, 3)
         ran = ctx.row(f"r{row['row']}")
-        ids, gaps = ran["ids"], ran["gaps"]
-        # A random model's two best tokens can lie within rounding of each other; from there on anything goes.
-        first = next((n for n, (a, b) in enumerate(zip(ids, expected, strict=False)) if a != b), None)
-        assert (ids == expected) if first is None else gaps[first] < 1e-4, (ids, expected, gaps, row)
-        exact += ids == expected
-        texts.setdefault(row["picture"] + row["question"], set()).add(tuple(ids))
+        assert ran["ids"] == expected, (ran["gaps"], row)
+        assert min(ran["gaps"]) > 1e-3, "too close to a tie to be told by float32"
+        texts.setdefault(row["picture"] + row["question"], set()).add(tuple(expected))
         checked += 1
-    assert checked >= 10 and exact >= checked - 2
+    assert checked == 72 + 6
     assert any(len(found) > 1 for found in texts.values()), "edits change answers, so the test could fail"
 
 
