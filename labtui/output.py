@@ -5,6 +5,7 @@ Text that came from files, models or the wire may hold terminal escape codes: :f
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -119,7 +120,11 @@ def pairs(values: Mapping[str, Any]) -> None:
 
 
 def note(text: str) -> None:
-    """A line for the person, on stderr."""
+    """A line for the person, on stderr, behind what was printed before it where both go to one place."""
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # a reader that is gone is found out when stdout is written
+        sys.stdout.flush()
     print(clean(text), file=sys.stderr, flush=True)
 
 

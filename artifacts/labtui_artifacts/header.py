@@ -100,7 +100,7 @@ def header_of(layout: Layout, *, kind: str | Sequence[str] | None = None) -> Hea
         raise BadFile(f"{path}: unknown kind {_shown(found)}, expected one of {', '.join(kinds.SCHEMAS)}")
     wanted = (kind,) if isinstance(kind, str) else kind
     if wanted is not None and found not in wanted:
-        raise BadFile(f"{path}: holds a {found}, expected a {' or '.join(wanted)}")
+        raise BadFile(f"{path}: holds {_a(found)}, expected {' or '.join(map(_a, wanted))}")
     schema = _integer(path, said, "labtui.schema")
     text = said.get("labtui.meta", "{}")
     if len(text) > MAX_META:
@@ -257,6 +257,10 @@ def _integer(path: Path, said: dict[str, str], key: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise BadFile(f"{path}: damaged header: {key} must be a whole number, found {_shown(text)}")
     return int(text)
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeio" else f"a {kind}"
 
 
 def _shown(value: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from labtui_artifacts import library
 from labtui_artifacts.kinds import direction
@@ -177,6 +178,11 @@ def wrong_kind(folder: Path) -> list[str]:
     return ["replay", "--at", "1", str(library.model_path("toy-qwen3") / "model.safetensors")]
 
 
+def pictured(folder: Path) -> list[str]:
+    Image.new("RGB", (56, 56), "red").save(folder / "red.png")
+    return generate(prompt=f"@{folder / 'red.png'} What is this?")(folder)
+
+
 CASES = [
     Case("no such model", lambda folder: start(folder / "nowhere"), 2, r"nowhere"),
     Case("a folder that is no model", empty_folder, 2, r"config\.json"),
@@ -249,6 +255,12 @@ CASES = [
         sweep("--force", directions=["narrow"]),
         2,
         r"narrow has width 7 at llm\.2.*width 192",
+    ),
+    Case(
+        "a picture for a model that reads none", pictured, 2, r"this model reads none: it has no vision tower"
+    ),
+    Case(
+        "an edit in a tower that is not there", generate(edits="2%*random:7@vision.2"), 2, r"no vision tower"
     ),
     Case("no such metric", sweep(metrics=["wrods"]), 2, r"wrods.*words"),
     Case("a metric at a site the model lacks", sweep(metrics=["cosine:halved@llm.99"]), 2, r"llm\.99"),

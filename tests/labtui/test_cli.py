@@ -202,3 +202,11 @@ def test_models_and_specs_are_shown_without_a_kernel() -> None:
     shown = json.loads(labtui("model", "show", "toy-qwen3", "--json").stdout)
     assert shown["sites"][0]["site"] == "llm.embed" and shown["family"] == "qwen3"
     assert 'kind = "sweep"' in labtui("spec", "sweep").stdout
+
+
+def test_a_line_for_a_person_stands_behind_what_was_printed_before_it() -> None:
+    code = "from labtui import output; print('a table'); output.note('a note'); print('more')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["a table", "a note", "more"]

@@ -12,17 +12,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from labtui_artifacts.errors import BadFile, UsageError
-from labtui_artifacts.kinds.index import IndexFile
+from labtui_artifacts.kinds.index import KIND, IndexFile
 
 from ..lang.sites import parse_site
+from ..lang.text import did_you_mean, shown
 from ..models.compatibility import compatibility, warning
 from ..models.info import ModelInfo
 from .exact import Part, Searcher
+
+if TYPE_CHECKING:
+    from labtui_artifacts.store import Store
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 
@@ -53,6 +58,18 @@ class Hit:
         text = self.caption
         start = self.start + len(text[self.start : self.stop]) - len(text[self.start : self.stop].lstrip())
         return f"{text[:start]}[{text[start : self.stop]}]{text[self.stop :]}"
+
+
+def open_index(store: Store, name: str, info: ModelInfo) -> tuple[IndexFile, str]:
+    """An index of the store, and a note as of `require_model`. UsageError where there is none, or it is not of the model."""
+    if name not in store:
+        indexes = [entry.name for entry in store.list(KIND)]
+        raise UsageError(
+            f"no index {shown(name)} here{did_you_mean(name, indexes)} (there are: {', '.join(indexes[:8]) or 'none yet'}); "
+            "`labtui run index --set name=NAME` builds one of this model"
+        )
+    found = IndexFile.open(store.path(name), name)
+    return found, require_model(found, info)
 
 
 def require_model(index: IndexFile, info: ModelInfo) -> str:

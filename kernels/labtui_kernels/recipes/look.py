@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 import torch
 
 from labtui_artifacts.errors import UsageError
-from labtui_artifacts.kinds.index import IndexFile
 from labtui_sessions.diagnosis import spaced
 from labtui_sessions.looks import pack, pack_half
 
@@ -27,7 +26,7 @@ from ..lang.edits import parse_edits
 from ..lang.positions import ImageSpan, Where
 from ..lang.sites import Site
 from ..models import memory
-from ..neighbours.search import Hit, IndexSearch, require_model
+from ..neighbours.search import Hit, IndexSearch, open_index
 from ..neighbours.static import READINGS, Found, Reading, Vocabulary, nearest
 from ..specs import Look, as_messages
 from ..specs.look import count_look, in_decoder, is_block, reading_sites, sites_of
@@ -177,8 +176,8 @@ class LookRecipe:
 
     def _search(self, ctx: JobContext) -> IndexSearch:
         """The index that is searched. UsageError for one of another model."""
-        index = IndexFile.open(ctx.store.path(self.spec.index), self.spec.index)
-        if note := require_model(index, ctx.loaded.info):
+        index, note = open_index(ctx.store, self.spec.index, ctx.loaded.info)
+        if note:
             self._notes.append(note)
         room = memory.free(ctx.loaded.device)
         return IndexSearch(index, ctx.loaded.device, keep=0 if room is None else room // 4)

@@ -17,6 +17,7 @@ from labtui_artifacts.kinds.chunks import KIND
 from labtui_artifacts.kinds.direction import DirectionFile
 from labtui_sessions import stroop as reading
 
+from ..lang.positions import parse_where
 from ..lang.sites import Site, parse_site
 from ..lang.strength import Strength
 from ..specs import Stroop, to_dict
@@ -33,6 +34,7 @@ from .stroop_embed import (
     chunked,
     cosine_rows,
     embed,
+    prompted,
 )
 from .stroop_pictures import Sets, Shown, gather
 from .stroop_rows import Rows, StroopRow
@@ -74,7 +76,7 @@ class StroopRecipe:
         sites = sites_of(spec, ctx.loaded.info.shape)
         ctx.budget("pictures", 600)
         sets = gather(spec)
-        yield
+        yield from self._check_where(ctx, sets)
         known = yield from norms.measure(ctx, sites)
         references = {site: known[site].median for site in sites}
         made = yield from self._made(ctx, sets, sites, references)
@@ -106,6 +108,15 @@ class StroopRecipe:
             "chunks": spec.name,
             "choice": [_told(one) for one in choices],
         }
+
+    def _check_where(self, ctx: JobContext, sets: Sets) -> Generator[None, None, None]:
+        """UsageError for a rectangle that a picture does not have, before anything is kept."""
+        where = parse_where(self.spec.place)
+        shown = [*sets.choose, *sets.judge] if where.rect is not None or where.number is not None else []
+        for one in shown:
+            where.patch_mask(prompted(ctx, self.spec, one, QUESTIONS[0]).images)
+            yield
+        yield
 
     # -- chunks and cosines -----------------------------------------------------------------------------
 

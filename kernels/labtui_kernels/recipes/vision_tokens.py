@@ -18,7 +18,6 @@ import torch
 
 from labtui_artifacts.errors import UsageError
 from labtui_artifacts.images import is_digest
-from labtui_artifacts.kinds.index import IndexFile
 
 from ..engine import ImageInput
 from ..engine.capture import Prompt
@@ -27,7 +26,7 @@ from ..lang.sites import Site
 from ..models import memory
 from ..neighbours.exact import Hits
 from ..neighbours.regions import Region, label
-from ..neighbours.search import IndexSearch, require_model
+from ..neighbours.search import IndexSearch, open_index
 from ..neighbours.static import Found, Vocabulary, nearest
 from ..specs import Message, VisionTokens, to_dict
 from ..specs.vision_tokens import (
@@ -159,8 +158,7 @@ class VisionTokensRecipe:
         spec = self.spec
         if not spec.index:
             return None, []
-        index = IndexFile.open(ctx.store.path(spec.index), spec.index)
-        note = require_model(index, ctx.loaded.info)
+        index, note = open_index(ctx.store, spec.index, ctx.loaded.info)
         device = ctx.loaded.device
         room = memory.free(device)
         layers = index_layers(spec, ctx.loaded.info.shape)

@@ -73,8 +73,12 @@ class VisionTokens(Spec, frozen=True, kw_only=True, tag="vision-tokens"):
         if len(set(self.readings)) != len(self.readings):
             raise self.refuse("readings", "one of them is there twice")
         for key in ("sites", "layers"):
-            if getattr(self, key):
-                check_sites(getattr(self, key))
+            if named := getattr(self, key):
+                check_sites(named)
+                if "vision." in named:
+                    raise self.refuse(
+                        key, f"{named!r} is not the decoder's residual stream alone; expected llm.8 or such"
+                    )
         if not self.index and (self.layers or not self.read):
             raise self.refuse(
                 "index", "contextual neighbours need one; expected the name of an index, or static readings"

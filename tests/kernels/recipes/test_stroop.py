@@ -427,6 +427,15 @@ def test_the_spec_and_the_stimuli_speak_of_the_same() -> None:
     assert (INK_QUESTION, WORD_QUESTION) == (stimuli.INK_QUESTION, stimuli.WORD_QUESTION)
 
 
+def test_a_rectangle_that_a_picture_lacks_is_refused_before_anything_is_kept(seen: Any) -> None:
+    lab = seen[0]
+    before = {entry.name for entry in lab.store.list()}
+    ctx = lab.context()
+    with pytest.raises(UsageError, match=r"where 'image\[0:9,0:1\]': image0 has"):
+        ctx.run({**SPEC, "where": "image[0:9,0:1]", "name": "late"})
+    assert {entry.name for entry in lab.store.list()} == before and not ctx.of("cell.committed")
+
+
 def test_a_text_model_is_refused(lab: Lab) -> None:
     with pytest.raises(UsageError, match="no vision tower"):
         lab.run(SPEC)

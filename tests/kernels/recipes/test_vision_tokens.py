@@ -303,7 +303,12 @@ def test_every_family(family: str, tmp_path: Path) -> None:
         ({"layers": "llm.1"}, r"has no vectors of llm.1.out: it has llm.0.out, llm.2.out"),
         ({"index": "", "layers": "llm.1"}, "contextual neighbours need one"),
         ({"index": "", "readings": ["raw"]}, "contextual neighbours need one"),
-        ({"index": "texd"}, "did you mean 'text'"),
+        (
+            {"index": "texd"},
+            r"no index 'texd' here; did you mean 'text'\? \(there are: text\); `labtui run index",
+        ),
+        ({"layers": "vision.1"}, "'vision.1' is not the decoder's residual stream alone"),
+        ({"sites": "vision.*"}, "not the decoder's residual stream alone"),
         ({"readings": ["lens", "lens"]}, "is there twice"),
         ({"readings": ["nearest"]}, "expected one of"),
     ],
