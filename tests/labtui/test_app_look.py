@@ -213,6 +213,19 @@ async def test_scores_stand_beside_the_patch_and_over_the_picture(make_app) -> N
         assert "projection on random:1" in screen.copy_text().splitlines()[0]
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (160, 40), (200, 60)])
+async def test_scores_and_readings_have_room_or_take_turns(make_app, size: tuple[int, int]) -> None:
+    app = make_app(stories.kernel("scored"), first="look")
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot)
+        for key, panel in (("f", "scores"), ("s", "readings"), ("t", "neighbours")):
+            await pilot.press(key)
+            await settled(pilot)
+            shown = {part.id: part.size.height for part in app.screen.query(".part") if part.display}
+            assert shown[panel] >= 4 and all(height >= 4 for height in shown.values()), (key, shown)
+            assert ("scores" in shown and "readings" in shown) == (size == LARGE)
+
+
 async def test_without_directions_the_scores_say_how_to_get_them(make_app) -> None:
     app = make_app(stories.kernel("done"), first="look")
     async with app.run_test(size=LARGE) as pilot:
@@ -344,7 +357,10 @@ async def test_a_form_reads_a_picture(make_app, tmp_path: Path) -> None:
         assert isinstance(app.screen, Form)
         await pilot.press(*"nowhere.png")
         assert "no such file" in text(app, "hint-picture")
-        await pilot.press("ctrl+u", *str(file))
+        await pilot.press("ctrl+u", *str(file)[:-3])
+        await settled(pilot)
+        await pilot.press("right")
+        assert app.screen.values()["picture"] == str(file)
         assert "7 sites · norms, similarity, scores, readings, neighbours" in text(app, "preview")
         await pilot.press("tab", *"What?", "ctrl+r")
         await settled(pilot)
