@@ -160,7 +160,7 @@ def test_look_part(snap_compare, make_app, keys: str, theme: str) -> None:
 
     async def turn(pilot) -> None:
         await settle(pilot)
-        app.screen.picture.select(1, 3)
+        app.screen.picture.put(1, 3)
         await pilot.press(*keys)
         for _ in range(3):
             await workers_done(pilot.app)
