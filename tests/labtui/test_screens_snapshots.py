@@ -170,6 +170,22 @@ def test_look_part(snap_compare, make_app, keys: str, theme: str) -> None:
     assert snap_compare(app, terminal_size=(80, 24), run_before=turn)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_look_scores(snap_compare, make_app, size: str) -> None:
+    """Projections over the picture, and the scores of the patch under the cursor."""
+    app = make_app(look_stories.kernel("scored"), first="look")
+
+    async def turn(pilot) -> None:
+        await settle(pilot)
+        await pilot.press("f", "c", "c", "c")
+        for _ in range(3):
+            await workers_done(pilot.app)
+            app.pump.now()
+            await pilot.pause()
+
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=turn)
+
+
 def test_look_marking(snap_compare, make_app) -> None:
     """A rectangle that is being drawn."""
     app = make_app(look_stories.kernel("done"), first="look")
