@@ -200,8 +200,13 @@ async def test_scores_stand_beside_the_patch_and_over_the_picture(make_app) -> N
         await settled(pilot)
         said, value = text(app, "look-scores"), stories.projection(4, 1, 0)
         cosine = value / stories.norm(4, 1)
-        assert "▸terse" in said and f"+{value:.3g}  {cosine:+.2f}  3rd of 20" in said
-        assert "terse at each site" in said and "▸llm.3" in said and said.count("of 20") == 2 + 7
+        assert "▸terse" in said and f"+{value:.3g}  {cosine:+.2f}   3rd" in said
+        assert (
+            "terse at each site" in said
+            and "▸llm.3" in said
+            and "rank of 20" in said
+            and said.count(" 3rd") == 1 + 7
+        )
         await pilot.press("c", "c", "c")
         await settled(pilot)
         assert screen.overlay == "scores" and screen.picture.legend == "projection terse llm.3"
