@@ -121,11 +121,12 @@ def scores_text(
     """Where a patch stands along every direction at the site in view, then along ``direction`` at every site."""
     if not found:
         return Content("")
-    room = max(5, min(max(map(len, found)), width - 26))
-    lines = [Content.styled(" " * (room + 2) + " projection cosine rank", "$lab-dim")]
+    room = max(5, min(max(map(len, found)), width - 24))
+    head = f"{'projection':>{room + 11}} cosine rank of {patches}"
+    lines = [Content.styled(head, "$lab-dim")]
     for name, at in found.items():
         own = at.get(site or "")
-        said = _score(own, patches, width - room - 28) if own is not None else f" no vector at {site}"
+        said = _score(own, width - room - 2) if own is not None else f" no vector at {site}"
         mark, style = ("▸", "bold") if name == direction else (" ", "$lab-dim")
         lines.append(Content.assemble((f"{mark}{_cell(name, room + 1)}", style), said))
     at = found.get(direction, {})
@@ -133,22 +134,19 @@ def scores_text(
     wide = max(map(len, at), default=5)
     for name, own in at.items():
         mark, style = ("▸", "bold") if name == site else (" ", "$lab-dim")
-        lines.append(
-            Content.assemble((f"{mark}{name.ljust(wide)} ", style), _score(own, patches, width - wide - 28))
-        )
+        lines.append(Content.assemble((f"{mark}{name.ljust(wide)} ", style), _score(own, width - wide - 2)))
     return Content("\n").join(lines)
 
 
-def _score(own: Score, patches: int, room: int) -> str:
+def _score(own: Score, room: int) -> str:
     """A score as columns: projection, cosine, rank, and where there is room a bar of the percentile."""
     cosine = f"{own.cosine:+.2f}" if own.cosine is not None else ""
-    rank = f"{ordinal(own.rank)} of {patches}" if own.rank is not None else ""
-    most = len(f"{patches}th of {patches}")
-    bar = ""
-    if own.percentile is not None and room >= 12:
+    rank = ordinal(own.rank) if own.rank is not None else ""
+    shown = f"{_signed(own.projection):>9} {cosine:>6} {rank:>5}"
+    if own.percentile is not None and room >= len(shown) + 14:
         full = round(own.percentile / 10)
-        bar = "  " + "█" * full + "░" * (10 - full)
-    return f"{_signed(own.projection):>10} {cosine:>6} {rank:>{most}}{bar}".rstrip()
+        shown += "  " + "█" * full + "░" * (10 - full)
+    return shown.rstrip()
 
 
 def _signed(value: float) -> str:

@@ -42,6 +42,11 @@ def short(digest: str) -> str:
     return digest.removeprefix(PREFIX)[:12]
 
 
+def with_short(text: str) -> str:
+    """A text with the digests in it as they are shown."""
+    return _DIGEST.sub(lambda match: short(match[0]), text)
+
+
 @dataclass(frozen=True)
 class Stored:
     """A picture in the store: its digest, its bytes, and when it was last sent or asked for."""

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from labtui_sessions.fields import ImageView
     from labtui_sessions.state import SessionState
 
+HIGH = 48
+"""Lines from which on there is room for readings and scores."""
 EMPTY = "o reads a picture from a file; then the arrows walk over its patches"
 NO_KERNEL = "no kernel is attached: 1 goes Home, where one that sees is started (toy-qwen2-vl)"
 TEXT_MODEL = "this model reads text only: on Home (1) another is started, such as toy-qwen2-vl"
@@ -280,6 +282,7 @@ class Look(LookPanels):
         self._project_edits()
 
     def on_resize(self) -> None:
+        self.set_class(self.size.height >= HIGH, "-high")
         self.app.pump.changed()
 
     def on_screen_resume(self) -> None:

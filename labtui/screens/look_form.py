@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textual.suggester import Suggester
+
+from labtui.completing import complete_picture
 from labtui.looking import question_of
 from labtui.projection import shape_of
 from labtui.widgets.dialog import Field, Form, Values
@@ -50,7 +54,8 @@ def look_form(state: SessionState, before: Mapping[str, Any], digest: str) -> Fo
         return f"{counts['sites']} sites · {', '.join(counts['parts'])}"
 
     fields = [
-        Field("picture", "picture", digest, hint="a file: PNG, JPEG, WebP, ...", check=problem),
+        Field("picture", "picture", digest, hint="a file: PNG, JPEG, WebP, ...; → takes what is offered", check=problem,
+              suggester=Files()),
         Field("question", "question", question_of(before), hint="asked by r; the patches are the same whatever it is"),
         Field("sites", "sites", str(before.get("sites") or "vision.merged,llm.*"), check=trouble,
               hint="vision.*, vision.merged, llm.*"),
@@ -60,6 +65,17 @@ def look_form(state: SessionState, before: Mapping[str, Any], digest: str) -> Fo
               options=indexes, hint="an index of captions; labtui run index --set name=captions makes one"),
     ]  # fmt: skip
     return Form("Look at a picture", fields, accept="Read", preview=cost)
+
+
+class Files(Suggester):
+    """Offers how the path of a picture goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+
+    async def get_suggestion(self, value: str) -> str | None:
+        rest = await asyncio.to_thread(complete_picture, f'@"{value}', Path.cwd()) if value else []
+        return value + rest[0].removesuffix('"') if rest else None
 
 
 def look_spec(values: Values) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from labtui.widgets.sitetree import SiteTree
 from labtui.widgets.thumbnail import PictureLines, Shown
 from labtui.widgets.tokens import Templated, Tokens, generated_tokens, legend, spans
 from labtui_artifacts.errors import UsageError
-from labtui_artifacts.images import short
+from labtui_artifacts.images import short, with_short
 from labtui_kernels.lang.edits import complete_edits
 
 if TYPE_CHECKING:
@@ -341,7 +341,7 @@ class Steer(SteerActions):
         choices = [
             Choice(
                 j.job,
-                str(self.draft_of(j.spec).prompt)[:60].replace("\n", " "),
+                with_short(str(self.draft_of(j.spec).prompt))[:60].replace("\n", " "),
                 str(j.spec.get("edits") or "plain"),
             )
             for j in reversed(runs)

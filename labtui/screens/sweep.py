@@ -45,6 +45,7 @@ from labtui.widgets.rowtable import RowTable
 from labtui.widgets.sweepform import SweepForm
 from labtui.widgets.sweeplist import SweepList
 from labtui.wording import ago
+from labtui_artifacts.images import is_digest, short
 
 if TYPE_CHECKING:
     from labtui_sessions.phases import Phase
@@ -247,7 +248,8 @@ class Sweep(SweepActions):
     def _about(self, names: Any, digests: Any) -> About:
         """A row's pictures, from its columns ``picture`` and ``prompt_images``."""
         first = str(digests or "").partition(" ")[0]
-        return About(str(names or ""), first, self.app.views.get(first) if first else None)
+        shown = ", ".join(short(name) if is_digest(name) else name for name in str(names or "").split(", "))
+        return About(shown, first, self.app.views.get(first) if first else None)
 
     def _project_pins(self) -> None:
         readings = [self.reading_of(pin.entry) for pin in self.pins]

@@ -194,9 +194,18 @@ class SweepPlan(BaseScreen):
             text = "the model is still loading; rows are counted when it is there"
             line.update(Content.styled(text, "$lab-dim"))
             return
-        line.update(self.counted.line())
+        line.update(
+            self._unlike(job) if job is not None and not formed and not self.touched else self.counted.line()
+        )
         self.form.tell(self.counted.cost(short=self.has_class("-short")))
         self.query_one("#form", Panel).note(self.counted.head)
+
+    @staticmethod
+    def _unlike(job: JobView) -> Content:
+        """In place of the form's rows: the map is of a job that the form cannot describe."""
+        return Content.styled(
+            f"a {job.kind}: the spec beside it is another's; labtui spec {job.kind} writes one", "$lab-dim"
+        )
 
     def _names(self, source: Source | None) -> Mapping[str, str]:
         """How pictures are written in a prompt, by digest."""

@@ -9,7 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.suggester import SuggestFromList
+from textual.suggester import Suggester, SuggestFromList
 from textual.widgets import Button, Input, Label, Select, Static
 
 from labtui.actions import bindings
@@ -25,8 +25,8 @@ _MANY = 10
 class Field:
     """One line of a form.
 
-    ``options`` makes it a choice; with ``free`` they are only offered. ``check`` says what is wrong
-    with all values as they stand, or "".
+    ``options`` makes it a choice; with ``free`` they are only offered, and ``suggester`` offers others. ``check`` says
+    what is wrong with all values as they stand, or "".
     """
 
     id: str
@@ -35,6 +35,7 @@ class Field:
     hint: str = ""
     options: tuple[str, ...] = ()
     free: bool = True
+    suggester: Suggester | None = field(default=None, compare=False)
     check: Callable[[Values], str] | None = field(default=None, compare=False)
 
 
@@ -85,7 +86,9 @@ class Form(ModalScreen[Values | None]):
                 id=f"in-{item.id}",
                 compact=True,
             )
-        suggester = SuggestFromList(item.options, case_sensitive=False) if item.options else None
+        suggester = item.suggester
+        if item.options:
+            suggester = SuggestFromList(item.options, case_sensitive=False)
         return Input(item.value, id=f"in-{item.id}", suggester=suggester, compact=True)
 
     def on_mount(self) -> None:

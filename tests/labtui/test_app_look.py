@@ -200,8 +200,13 @@ async def test_scores_stand_beside_the_patch_and_over_the_picture(make_app) -> N
         await settled(pilot)
         said, value = text(app, "look-scores"), stories.projection(4, 1, 0)
         cosine = value / stories.norm(4, 1)
-        assert "▸terse" in said and f"+{value:.3g}  {cosine:+.2f}  3rd of 20" in said
-        assert "terse at each site" in said and "▸llm.3" in said and said.count("of 20") == 2 + 7
+        assert "▸terse" in said and f"+{value:.3g}  {cosine:+.2f}   3rd" in said
+        assert (
+            "terse at each site" in said
+            and "▸llm.3" in said
+            and "rank of 20" in said
+            and said.count(" 3rd") == 1 + 7
+        )
         await pilot.press("c", "c", "c")
         await settled(pilot)
         assert screen.overlay == "scores" and screen.picture.legend == "projection terse llm.3"
@@ -211,6 +216,19 @@ async def test_scores_stand_beside_the_patch_and_over_the_picture(make_app) -> N
         assert "random:1 at each site" in text(app, "look-scores")
         assert numbers(app) == pytest.approx([stories.projection(4, patch, 1) for patch in every])
         assert "projection on random:1" in screen.copy_text().splitlines()[0]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (160, 40), (200, 60)])
+async def test_scores_and_readings_have_room_or_take_turns(make_app, size: tuple[int, int]) -> None:
+    app = make_app(stories.kernel("scored"), first="look")
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot)
+        for key, panel in (("f", "scores"), ("s", "readings"), ("t", "neighbours")):
+            await pilot.press(key)
+            await settled(pilot)
+            shown = {part.id: part.size.height for part in app.screen.query(".part") if part.display}
+            assert shown[panel] >= 4 and all(height >= 4 for height in shown.values()), (key, shown)
+            assert ("scores" in shown and "readings" in shown) == (size == LARGE)
 
 
 async def test_without_directions_the_scores_say_how_to_get_them(make_app) -> None:
@@ -344,7 +362,10 @@ async def test_a_form_reads_a_picture(make_app, tmp_path: Path) -> None:
         assert isinstance(app.screen, Form)
         await pilot.press(*"nowhere.png")
         assert "no such file" in text(app, "hint-picture")
-        await pilot.press("ctrl+u", *str(file))
+        await pilot.press("ctrl+u", *str(file)[:-3])
+        await settled(pilot)
+        await pilot.press("right")
+        assert app.screen.values()["picture"] == str(file)
         assert "7 sites · norms, similarity, scores, readings, neighbours" in text(app, "preview")
         await pilot.press("tab", *"What?", "ctrl+r")
         await settled(pilot)

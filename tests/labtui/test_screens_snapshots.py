@@ -160,7 +160,7 @@ def test_look_part(snap_compare, make_app, keys: str, theme: str) -> None:
 
     async def turn(pilot) -> None:
         await settle(pilot)
-        app.screen.picture.select(1, 3)
+        app.screen.picture.put(1, 3)
         await pilot.press(*keys)
         for _ in range(3):
             await workers_done(pilot.app)
@@ -168,6 +168,22 @@ def test_look_part(snap_compare, make_app, keys: str, theme: str) -> None:
             await pilot.pause()
 
     assert snap_compare(app, terminal_size=(80, 24), run_before=turn)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_look_scores(snap_compare, make_app, size: str) -> None:
+    """Projections over the picture, and the scores of the patch under the cursor."""
+    app = make_app(look_stories.kernel("scored"), first="look")
+
+    async def turn(pilot) -> None:
+        await settle(pilot)
+        await pilot.press("f", "c", "c", "c")
+        for _ in range(3):
+            await workers_done(pilot.app)
+            app.pump.now()
+            await pilot.pause()
+
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=turn)
 
 
 def test_look_marking(snap_compare, make_app) -> None:

@@ -14,6 +14,7 @@ from tests.support import look_stories as stories
 PARTS = {
     "patches": stories.patches, "depth": stories.depth, "similar": stories.similar, "readings": stories.readings,
     "neighbours": stories.neighbours, "attention": stories.attention, "effect": stories.effect,
+    "scores": stories.scores,
 }  # fmt: skip
 
 
@@ -22,6 +23,25 @@ def table(name: str) -> Table:
     for site in range(len(stories.SITES)):
         made.add("l1", f"{name}:{site}", PARTS[name](site))
     return made
+
+
+def test_scores_of_a_patch_by_direction_and_site() -> None:
+    rows = [row for site in range(len(stories.SITES)) for row in stories.scores(site)]
+    rows += [{"site": "llm.0", "patch": 3, "direction": "terse"}, {"patch": 3, "projection": 1.0}]
+    found = looks.scores(rows, 3)
+    assert list(found) == list(stories.ALONG) and list(found["terse"]) == list(stories.SITES)
+    own = found["random:1"]["llm.2"]
+    assert own.projection == pytest.approx(stories.projection(3, 3, 1))
+    values = [stories.projection(3, patch, 1) for patch in range(stories.ROWS * stories.COLS)]
+    assert own.rank == 1 + sum(value > own.projection for value in values)
+    (row,) = [
+        row
+        for row in looks.as_rows(table("scores"))
+        if row["site"] == "llm.2" and row["direction"] == "terse"
+    ]
+    assert row["at patch"] == 6 and row["largest projection"] == pytest.approx(
+        stories.projection(3, 6, 0), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -135,7 +135,7 @@ ALONG = ("terse", "random:1")
 
 def projection(site: int, patch: int, along: int) -> float:
     """On the first direction, what is red lies far; the second means nothing."""
-    far = 6.0 if shape(patch) == "red" else -1.0
+    far = 4.0 if shape(patch) == "red" else -1.0
     return (far if along == 0 else math.sin(9.7 * patch + site)) * (1 + site / 4) + 0.01 * patch
 
 
