@@ -22,6 +22,8 @@ from tests.e2e import rig
 from tests.e2e.lab import LABTUI, labtui, one_line
 from tests.e2e.terminal import Terminal
 
+pytestmark = pytest.mark.usefixtures("no_kernels_left")
+
 
 async def test_three_kills_lose_nothing_that_was_shown(tmp_path: Path) -> None:
     """The worker, two clients and the broker die at random moments of a sweep and a streaming answer."""
@@ -122,7 +124,6 @@ async def some_tokens(watcher: rig.Watcher, job: str, moment: random.Random) -> 
 SLOW_DISK = """
 import os, sys, time
 
-pytestmark = pytest.mark.usefixtures("no_kernels_left")
 def _slowly(flush):
     def slow(handle):
         time.sleep(2.0)
