@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PANELS = 8
+MAX_DIRECTIONS = 4
 MAX_PATCHES = 256
 """Patches of a matrix of cosines."""
 
@@ -29,6 +30,11 @@ def draw(table: Table) -> Iterator[tuple[str, str, Figure]]:
             yield "Norms and similarity of the patches over the depth", "depth", depth(found)
     elif kind == "patches":
         yield from _mapped(rows, "norm", "Norm of each patch", "norms")
+    elif kind == "scores":
+        names = list(dict.fromkeys(str(row["direction"]) for row in rows if row.get("direction")))
+        for count, name in enumerate(names[:MAX_DIRECTIONS]):
+            own = [row for row in rows if row.get("direction") == name]
+            yield from _mapped(own, "projection", f"Projection of each patch on {name}", f"scores-{count}")
     elif kind == "effect":
         yield from _mapped(rows, "change", "What the edit moved each patch by", "effect")
     elif kind == "similar":
