@@ -18,6 +18,7 @@ from labtui_kernels.engine import Engine
 from labtui_kernels.lang.sites import all_sites
 from labtui_kernels.models.load import LoadedModel
 from labtui_kernels.recipes.context import KnobTurn
+from labtui_sessions.rerun import tolerance
 from tests.support.tiny import tiny
 
 
@@ -155,3 +156,20 @@ def generate_by_hand(
         logits[0].log_softmax(-1)[token].item() for logits, token in zip(out.logits, tokens, strict=True)
     ]
     return tokens, logprobs
+
+
+def rerun_of(lab: Lab, ctx: Context, name: str) -> dict[str, Any]:
+    """The spec that runs the recorded plain and steered row of a ``generate`` again; ``name`` is that of its pictures."""
+    rows = []
+    for arm in ("plain", "steered"):
+        row = ctx.row(arm)
+        started = row["started"]
+        images = [{**image, "name": name} for image in started["images"]]
+        rows.append(
+            {
+                "key": f"j1/{arm}", "arm": arm, "ids": started["ids"], "content": started["content"],
+                "edits": started["edits"], "forced": row["ids"], "logprobs": row["logprobs"], "images": images,
+            }
+        )  # fmt: skip
+    model = lab.loaded.info.to_dict()
+    return {"kind": "rerun", "rows": rows, "tolerance": tolerance("float32"), "model": model}

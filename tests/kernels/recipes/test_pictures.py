@@ -29,8 +29,7 @@ from labtui_kernels.recipes.pictures import keep
 from labtui_kernels.recipes.prompts import rendered
 from labtui_kernels.specs import Message
 from labtui_kernels.specs.diagnose import NEUTRAL_PICTURES
-from labtui_sessions.rerun import tolerance
-from tests.kernels.recipes.lab import Lab
+from tests.kernels.recipes.lab import Lab, rerun_of
 from tests.support.tiny_vision import noise, tiny_vision
 
 
@@ -274,23 +273,8 @@ def test_recorded_rows_are_run_again_with_their_pictures(lab: Lab) -> None:
             "max_new_tokens": 6,
         }
     )
-    rows = []
-    for arm in ("plain", "steered"):
-        row = ctx.row(arm)
-        started = row["started"]
-        images = [{**image, "name": "cat.png"} for image in started["images"]]
-        rows.append(
-            {
-                "key": f"j1/{arm}", "arm": arm, "ids": started["ids"], "content": started["content"],
-                "edits": started["edits"], "forced": row["ids"], "logprobs": row["logprobs"], "images": images,
-            }
-        )  # fmt: skip
-    spec = {
-        "kind": "rerun",
-        "rows": rows,
-        "tolerance": tolerance("float32"),
-        "model": lab.loaded.info.to_dict(),
-    }
+    spec = rerun_of(lab, ctx, "cat.png")
+    rows = spec["rows"]
     _, result = lab.run(spec, job="j2")
     assert result["passed"] == 2 and result["max_abs_diff"] < 1e-4
     swapped = [{**row, "images": [{**row["images"][0], "digest": lab.images.put(png(9))}]} for row in rows]

@@ -18,8 +18,7 @@ from labtui_kernels.recipes.pictures import Area
 from labtui_kernels.recipes.prompts import rendered
 from labtui_kernels.specs import Message
 from labtui_sessions.looks import unpack_half
-from labtui_sessions.rerun import tolerance
-from tests.kernels.recipes.lab import Context, Lab
+from tests.kernels.recipes.lab import Context, Lab, rerun_of
 from tests.support.films import film, moving, noisy
 from tests.support.tiny_vision import tiny_vision
 
@@ -96,23 +95,8 @@ def test_frames_that_a_video_does_not_have_are_refused(lab: Lab) -> None:
 
 def test_recorded_rows_are_run_again_with_their_videos(lab: Lab) -> None:
     ctx = generated(lab, WINK, CLIP, edits="40%*random:3@vision.1@image1[0:1,0:1,0:2]", fps=2.5)
-    rows = []
-    for arm in ("plain", "steered"):
-        row = ctx.row(arm)
-        started = row["started"]
-        images = [{**image, "name": "clip.mp4"} for image in started["images"]]
-        rows.append(
-            {
-                "key": f"j1/{arm}", "arm": arm, "ids": started["ids"], "content": started["content"],
-                "edits": started["edits"], "forced": row["ids"], "logprobs": row["logprobs"], "images": images,
-            }
-        )  # fmt: skip
-    spec = {
-        "kind": "rerun",
-        "rows": rows,
-        "tolerance": tolerance("float32"),
-        "model": lab.loaded.info.to_dict(),
-    }
+    spec = rerun_of(lab, ctx, "clip.mp4")
+    rows = spec["rows"]
     _, result = lab.run(spec, job="j2")
     assert result["passed"] == 2 and result["max_abs_diff"] < 1e-4
     for row in rows:
