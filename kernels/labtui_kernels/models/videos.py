@@ -185,10 +185,13 @@ def _reader(data: bytes, kind: str, name: str) -> Iterator[tuple[Any, Any]]:
 
 
 def _count(container: Any, stream: Any, name: str) -> int:
-    """How many frames a stream has: what its packets say, which need no decoding."""
+    """How many frames a stream shows: what its packets say, which need no decoding."""
+    hides = stream.codec_context.name in ("vp8", "libvpx")
     total = 0
     for packet in container.demux(stream):
-        total += bool(packet.size) and not packet.is_discard
+        shown = packet.size and not packet.is_discard
+        # VP8 keeps frames that are only referred to in packets of their own; bit 4 of a frame says whether it is shown.
+        total += bool(shown and (not hides or memoryview(packet)[0] & 0x10))
         if total > MOST_FRAMES:
             break
     said = int(stream.frames or 0)

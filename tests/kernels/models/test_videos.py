@@ -54,6 +54,22 @@ def test_frames_of_a_file_come_in_order(form: str, codec: str) -> None:
             assert np.abs(shade(frame) - SHADES[number]).max() < 8, number
 
 
+def test_frames_that_are_only_referred_to_are_not_counted() -> None:
+    """VP8's encoders put them into packets of their own where they look ahead."""
+    import av
+
+    data = bytearray(film(FRAMES, "webm", "libvpx", rate=5))
+    with av.open(_stream(bytes(data))) as container:
+        packets = [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+    assert len(packets) == 12 and data.count(packets[5]) == 1
+    data[data.index(packets[5])] &= ~0x10
+    video = opened(bytes(data))
+    assert video.total == 11
+    frames = list(video.frames([4, 5, 10]))
+    for shown, frame in zip([4, 6, 11], frames, strict=True):
+        assert np.abs(shade(frame) - SHADES[shown]).max() < 8
+
+
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
 def test_moving_images_are_videos(form: str) -> None:
     video = opened(moving(FRAMES, form, 250), "clip.gif")
