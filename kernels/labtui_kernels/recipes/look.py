@@ -29,6 +29,7 @@ from ..models import memory
 from ..neighbours.search import Hit, IndexSearch, open_index
 from ..neighbours.static import READINGS, Found, Reading, Vocabulary, nearest
 from ..specs import Look, as_messages
+from ..specs.diagnose import EVERY
 from ..specs.look import count_look, in_decoder, is_block, reading_sites, sites_of
 from .attending import attending, too_large, words_of
 from .context import JobContext, Steps
@@ -37,7 +38,7 @@ from .keep import finite
 from .pictures import Area
 from .prompts import Prompted, rendered
 from .resolve import Resolved, check_places
-from .scores import score_rows, vectors_of
+from .scores import MOST_SCORED, score_rows, vectors_of
 
 BUDGET = 600.0
 MOST_HELD = 2 << 30
@@ -165,7 +166,8 @@ class LookRecipe:
         spec, shape = self.spec, ctx.loaded.info.shape
         sites, parts = len(sites_of(spec, shape)), spec.parts
         rows = patches * sites * (("norms" in parts) + ("effect" in parts) + 2 * ("neighbours" in parts))
-        rows += patches * sites * len(spec.directions) * ("scores" in parts)
+        along = sum(MOST_SCORED if text == EVERY else 1 for text in spec.directions)
+        rows += patches * sites * along * ("scores" in parts)
         rows += patches * len(reading_sites(spec, shape)) * len(READINGS)
         held = patches * sites * shape.width * 4 * (1 + ("effect" in parts))
         if rows > MOST_ROWS or held > MOST_HELD:
