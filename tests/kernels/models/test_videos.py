@@ -59,8 +59,9 @@ def test_frames_that_are_only_referred_to_are_not_counted() -> None:
     import av
 
     data = bytearray(film(FRAMES, "webm", "libvpx", rate=5))
-    with av.open(_stream(bytes(data))) as container:
-        packets = [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+    container: Any = av.open(_stream(bytes(data)))
+    packets = [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+    container.close()
     assert len(packets) == 12 and data.count(packets[5]) == 1
     data[data.index(packets[5])] &= ~0x10
     video = opened(bytes(data))

@@ -184,7 +184,7 @@ def test_more_directions_than_are_scored_are_told_of(
 ) -> None:
     """Those without a vector at the sites that are read take no place from others."""
     from labtui_artifacts.kinds import direction
-    from labtui_kernels.recipes import scores
+    from labtui_kernels.recipes import look, scores
 
     tower = {"vision.1.out": np.ones(lab.shape.vision_width, np.float32)}
     tensors, meta = direction.build(tower, meta={"name": "a", "model": lab.loaded.info.to_dict()})
@@ -196,6 +196,10 @@ def test_more_directions_than_are_scored_are_told_of(
         ctx, result = lab.run(asked)
         assert {row["direction"] for row in table(ctx, "scores")} == {"odd"}
         assert "the first 1 are scored" in result["notes"][0]
+        monkeypatch.setattr(look, "MOST_ROWS", ROWS * COLS - 1)
+        with pytest.raises(UsageError, match="12 patches at 1 sites make 12 rows"):
+            lab.run(asked)
+        monkeypatch.setattr(look, "MOST_ROWS", ROWS * COLS)
         lab.store.delete("zzz")
         _, alone = lab.run(asked)
         assert not alone["notes"]
