@@ -137,6 +137,22 @@ def test_what_is_no_video_is_one_line(data: bytes, line: str) -> None:
     assert line in line_of(lambda: open_picture(data, "clip.mp4"))
 
 
+def test_no_other_decoder_is_tried_while_a_file_is_opened() -> None:
+    import av.logging
+
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as said:
+            line_of(lambda: open_picture(film(FRAMES, "matroska", "ffv1"), "clip.mp4"))
+            refused = [line for _, _, line in said if "not on whitelist" in line]
+            assert refused and all("(ffv1)" in line for line in refused)
+            opened(GOOD)
+            assert len([line for _, _, line in said if "not on whitelist" in line]) == len(refused)
+    finally:
+        av.logging.set_level(before)
+
+
 def test_a_frame_that_cannot_be_decoded_is_one_line() -> None:
     """Damage inside a file shows when that frame is wanted."""
     noisy = [np.random.default_rng(n).integers(0, 256, (64, 96, 3), dtype=np.uint8) for n in range(12)]
