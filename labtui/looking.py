@@ -191,15 +191,20 @@ def effect_spec(spec: Mapping[str, Any], edits: str) -> dict[str, Any]:
 def only_there(text: str, rect: Rect | None, number: int, direction: str, site: str) -> str:
     """An expression whose edits of pictures act in a rectangle of picture ``number`` alone (None: in all of it).
 
-    Terms that act on the text keep their place where others act on pictures. An empty expression becomes the first edit
-    worth trying: ``direction`` at ``site``. UsageError for text that is no edit.
+    Frames of a video that an edit names stay named in a rectangle. Terms that act on the text keep their place where
+    others act on pictures. An empty expression becomes the first edit worth trying: ``direction`` at ``site``. UsageError
+    for text that is no edit.
     """
     where = Where("image", rect=rect, number=number)
     terms = parse_edits(text) if text.strip() else ()
     if not terms:
         terms = (EditTerm("add", MODERATE, direction, (parse_site(site or "llm.0"),), where),)
     seen = [term for term in terms if term.where.kind in ("image", "ink")] or list(terms)
-    return format_edits(tuple(replace(term, where=where) if term in seen else term for term in terms))
+
+    def there(term: EditTerm) -> EditTerm:
+        return replace(term, where=replace(where, frames=term.where.frames if rect is not None else None))
+
+    return format_edits(tuple(there(term) if term in seen else term for term in terms))
 
 
 def site_for_edits(sites: Sequence[str], site: str | None, shape: ModelShape | None) -> str:
@@ -220,7 +225,7 @@ def rects_in(terms: Sequence[EditTerm], sight: Sight) -> list[Rect]:
 
 def check_rects(terms: Sequence[EditTerm], sight: Sight) -> None:
     """UsageError for a rectangle that leaves the picture of a look, as the kernel would say it."""
-    spans = [ImageSpan(sight.start, sight.rows, sight.cols)] * (sight.number + 1)
+    spans = [ImageSpan(sight.start, sight.rows, sight.cols, frames=sight.frames)] * (sight.number + 1)
     for term in terms:
         if term.where.kind == "image" and term.where.number in (None, sight.number):
             term.where.patch_mask(spans)

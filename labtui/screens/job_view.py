@@ -10,14 +10,13 @@ from typing import ClassVar
 from textual.containers import Container
 from textual.content import Content
 
-from labtui.app_actions import short_path
 from labtui.cells import as_table
 from labtui.exporting import Drawn, export_to
 from labtui.parts import Parts
 from labtui.projection import Source
 from labtui.screens.base import BaseScreen
-from labtui.screens.home import ago
 from labtui.widgets.dialog import Field, Form, Values
+from labtui.wording import ago, short_path
 from labtui_sessions.fields import JobView
 from labtui_sessions.state import SessionState
 from labtui_sessions.tables import Table

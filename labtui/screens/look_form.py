@@ -60,7 +60,7 @@ def look_form(state: SessionState, before: Mapping[str, Any], digest: str) -> Fo
         Field("sites", "sites", str(before.get("sites") or "vision.merged,llm.*"), check=trouble,
               hint="vision.*, vision.merged, llm.*"),
         Field("directions", "scores along", ", ".join(before.get("directions") or ([EVERY] if stored else [])),
-              check=trouble, hint="directions with commas between; * is every one of this model; empty: no scores"),
+              check=trouble, hint="directions with commas between; * is the first 12 of this model; empty: no scores"),
         Field("index", "neighbours in", str(before.get("index") or (indexes[1] if len(indexes) > 1 else "")),
               options=indexes, hint="an index of captions; labtui run index --set name=captions makes one"),
     ]  # fmt: skip

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from labtui.look_text import head_text
-from labtui.looking import effect_of, effect_spec, sight_of
+from labtui.looking import check_rects, effect_of, effect_spec, only_there, sight_of
+from labtui_artifacts.errors import UsageError
+from labtui_kernels.lang.edits import parse_edits
 from labtui_sessions.events import Event
 from labtui_sessions.state import SessionState, reduce
 
@@ -70,3 +72,18 @@ def test_what_an_edit_moved_is_of_the_same_frame() -> None:
     assert effect_of(state, seen) is None
     state.jobs["look-2"].plan["frame"] = 1
     assert effect_of(state, seen) is not None
+
+
+def test_edits_may_name_any_frame_of_the_video() -> None:
+    sight = sight_of(state_of(("look-1", {}, PLAN)).jobs["look-1"])
+    assert sight is not None
+    check_rects(parse_edits("8%*terse@llm.1@image0[2:4,0:2,1:3]"), sight)
+    for wrong, line in (
+        ("[2:5,0:2,1:3]", "is a video of 4 frames"),
+        ("[0:1,0:3,0:1]", "has 2 rows and 3 columns"),
+    ):
+        with pytest.raises(UsageError, match=line):
+            check_rects(parse_edits(f"8%*terse@llm.1@image0{wrong}"), sight)
+    marked = only_there("8%*terse@llm.1@image0[2:4,0:2,1:3]", (0, 1, 0, 1), 0, "terse", "llm.1")
+    assert marked.endswith("@image0[2:4,0:1,0:1]")
+    assert only_there(marked, None, 0, "terse", "llm.1").endswith("@image0")

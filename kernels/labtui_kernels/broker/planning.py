@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 def named(spec: Spec, shape: ModelShape) -> list[str]:
-    """The stored directions that a spec's edits are made of, each once."""
+    """The stored directions that a spec names, each once: those its edits are made of, and those that a look scores."""
     from labtui_kernels import specs
     from labtui_kernels.lang.algebra import parse_algebra
     from labtui_kernels.lang.edits import parse_edits
+    from labtui_kernels.specs.diagnose import EVERY
 
     algebra: list[str] = []
     edits = ""
@@ -30,6 +31,8 @@ def named(spec: Spec, shape: ModelShape) -> list[str]:
         algebra, edits = [spec.direction], spec.like
     elif isinstance(spec, specs.Generate | specs.Patch | specs.Look):
         edits = spec.edits
+        if isinstance(spec, specs.Look):
+            algebra = [text for text in spec.directions if text != EVERY]
     exprs = [parse_algebra(text) for text in algebra]
     exprs += [term.expr for term in parse_edits(edits, shape)] if edits.strip() else []
     return list(dict.fromkeys(name for expr in exprs for name in expr.names))

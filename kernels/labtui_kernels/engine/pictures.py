@@ -141,14 +141,15 @@ def _input(image: ImageInput, number: int, edits: RowEdits | None) -> TowerInput
     return TowerInput(image, tuple(found), (image.digest, image.grid, tuple(marks)))
 
 
-def _mark(image: ImageInput) -> tuple[object, ...]:
+def mark_of(image: ImageInput) -> tuple[object, ...]:
+    """What tells an image or video of a prompt from others at its place."""
     return image.start, image.starts, image.seconds, image.grid, image.digest
 
 
 def same_pictures(one: Sequence[ImageInput], other: Sequence[ImageInput], length: int) -> int:
     """How many of the first ``length`` tokens two prompts of the same tokens share, whose images may differ."""
     for mine, theirs in zip(one, other, strict=False):
-        if _mark(mine) != _mark(theirs):
+        if mark_of(mine) != mark_of(theirs):
             return min(length, mine.start, theirs.start)
     rest = [*one[len(other) :], *other[len(one) :]]
     return min([length, *(image.start for image in rest)])

@@ -14,6 +14,7 @@ from labtui_artifacts.errors import UsageError
 
 from .edits import RowEdits
 from .forward import Forward
+from .pictures import mark_of
 from .rows import Emitted, Row
 from .spans import check_ids, look_at, spans
 
@@ -65,7 +66,7 @@ def divergence_parts(forward: Forward, rows: Sequence[Row]) -> Iterator[dict[int
     unsteered: dict[object, int] = {}
     partner: list[int] = []
     for row in list(runs):
-        known = (row.ids, row.forced, tuple((image.start, image.grid, image.digest) for image in row.images))
+        known = (row.ids, row.forced, tuple(map(mark_of, row.images)))
         if known not in unsteered:
             unsteered[known] = len(runs)
             runs.append(row)

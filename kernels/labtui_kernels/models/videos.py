@@ -2,7 +2,8 @@
 
 MP4, MOV, WebM and Matroska are read by PyAV, which is imported when one is opened; moving GIF, WebP, PNG and AVIF by Pillow.
 A file may be hostile, so the container is told by its first bytes and only that one is tried (formats that point to
-other files are not among them), only well-known codecs are decoded, and sizes are checked before anything is.
+other files are not among them), only well-known codecs are decoded, also where FFmpeg looks into a file's other streams,
+and sizes are checked before frames are.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ USUAL_RATE = 24.0
 """Frames a second of a file that does not say."""
 
 _DECODER = {"max_pixels": str(MOST_AREA)}
+_PROBING = {"codec_whitelist": ",".join((*CODECS, "libdav1d", "libaom-av1", "libvpx", "libvpx-vp9"))}
+"""FFmpeg tries decoders on all streams as it opens a file: by their own names, and sound is nothing to us."""
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _STILL_BRANDS = (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"hevc")
 
@@ -168,7 +171,9 @@ def _reader(data: bytes, kind: str, name: str) -> Iterator[tuple[Any, Any]]:
             f"{name}: reading videos needs PyAV, which is not installed here; pip install av, or 'labtui[kernel]'"
         ) from None
     try:
-        with av.open(io.BytesIO(data), "r", format=kind, metadata_errors="ignore") as container:
+        with av.open(
+            io.BytesIO(data), "r", format=kind, options=_PROBING, metadata_errors="ignore"
+        ) as container:
             if not container.streams.video:
                 raise BadFile(f"{name}: holds no video; expected a file with frames")
             stream = container.streams.video[0]
@@ -185,10 +190,13 @@ def _reader(data: bytes, kind: str, name: str) -> Iterator[tuple[Any, Any]]:
 
 
 def _count(container: Any, stream: Any, name: str) -> int:
-    """How many frames a stream has: what its packets say, which need no decoding."""
+    """How many frames a stream shows: what its packets say, which need no decoding."""
+    hides = stream.codec_context.name in ("vp8", "libvpx")
     total = 0
     for packet in container.demux(stream):
-        total += bool(packet.size) and not packet.is_discard
+        shown = packet.size and not packet.is_discard
+        # VP8 keeps frames that are only referred to in packets of their own; bit 4 of a frame says whether it is shown.
+        total += bool(shown and (not hides or memoryview(packet)[0] & 0x10))
         if total > MOST_FRAMES:
             break
     said = int(stream.frames or 0)

@@ -47,6 +47,10 @@ def convert(folder: Path, out: Path) -> dict[str, int]:
         raise BadFile(f"{folder}: its layers have no row in common")
     captions = list(dict.fromkeys(caption for caption, _, _ in rows))
     number = {caption: place for place, caption in enumerate(captions)}
+    try:
+        raw = [caption.encode() for caption in captions]
+    except UnicodeEncodeError as problem:
+        raise BadFile(f"{folder}: has a caption that is no text: UTF-8 cannot hold it") from problem
     out.mkdir(parents=True, exist_ok=True)
     for layer, path in caches.items():
         cache = _loaded(path)
@@ -56,7 +60,6 @@ def convert(folder: Path, out: Path) -> dict[str, int]:
         if not bool(torch.isfinite(half).all()):
             raise BadFile(f"{path}: has vectors that float16 cannot hold")
         write_safetensors(out / f"layer_{layer}.safetensors", {"vectors": half.numpy()}, {})
-    raw = [caption.encode() for caption in captions]
     table: dict[str, Any] = {
         "caption": np.array([number[caption] for caption, _, _ in rows], np.int32),
         "position": np.array([position for _, position, _ in rows], np.int32),

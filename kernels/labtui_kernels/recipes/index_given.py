@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from labtui_artifacts.errors import BadFile
 from labtui_artifacts.exchange import latentlens
 from labtui_artifacts.exchange.latentlens import Converted
 from labtui_artifacts.kinds import index
@@ -159,14 +160,20 @@ def pieces(given: Converted, sites: dict[Site, int]) -> list[range]:
     return [range(start, min(start + each, given.count)) for start in range(0, given.count, each)]
 
 
+def _half(given: Converted, layer: int, rows: range) -> np.ndarray:
+    """Rows of a layer as float16 [rows, d]. BadFile for a number beyond its range."""
+    with np.errstate(over="ignore"):
+        half = given.vectors(layer, rows.start, rows.stop).astype(np.float16)
+    if not np.isfinite(half).all():
+        raise BadFile(f"{given.layers[layer].path}: has vectors that float16 cannot hold")
+    return half
+
+
 def shards(
     given: Converted, sites: dict[Site, int], columns: dict[str, np.ndarray], folder: Path, key: str
 ) -> Iterator[index.Shard]:
-    """Writes one shard after the other."""
+    """Writes one shard after the other. BadFile for vectors that float16 cannot hold."""
     for number, rows in enumerate(pieces(given, sites)):
-        vectors = {
-            str(site): given.vectors(layer, rows.start, rows.stop).astype(np.float16)
-            for site, layer in sites.items()
-        }
+        vectors = {str(site): _half(given, layer, rows) for site, layer in sites.items()}
         own = {name: values[rows.start : rows.stop] for name, values in columns.items()}
         yield index.write_shard(folder, number, key, vectors, own)

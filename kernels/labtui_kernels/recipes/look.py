@@ -72,9 +72,10 @@ class LookRecipe:
         check_places(terms, prompt)
         new_resolver(ctx, spec.force).check(terms)
         pixels, span = prompt.pixels[spec.number], self._span(prompt)
-        self._check_size(ctx, span.tokens)
+        along = {}
         if "scores" in spec.parts:
-            vectors_of(new_resolver(ctx, spec.force), spec.directions, sites_of(spec, shape))
+            along = vectors_of(new_resolver(ctx, spec.force), spec.directions, sites_of(spec, shape))
+        self._check_size(ctx, span.tokens, sum(map(len, along.values())))
         if "neighbours" in spec.parts:
             self._search(ctx)
         return {
@@ -160,12 +161,12 @@ class LookRecipe:
         whole = (0, span.rows, 0, span.cols)
         return Where("image", number=self.spec.number, rect=whole, frames=(frame, frame + 1))
 
-    def _check_size(self, ctx: JobContext, patches: int) -> None:
-        """Refuse a picture of more patches than can be held or told of."""
+    def _check_size(self, ctx: JobContext, patches: int, scores: int) -> None:
+        """Refuse a picture of more patches than can be held or told of; ``scores`` is how many each gets."""
         spec, shape = self.spec, ctx.loaded.info.shape
         sites, parts = len(sites_of(spec, shape)), spec.parts
         rows = patches * sites * (("norms" in parts) + ("effect" in parts) + 2 * ("neighbours" in parts))
-        rows += patches * sites * len(spec.directions) * ("scores" in parts)
+        rows += patches * scores
         rows += patches * len(reading_sites(spec, shape)) * len(READINGS)
         held = patches * sites * shape.width * 4 * (1 + ("effect" in parts))
         if rows > MOST_ROWS or held > MOST_HELD:

@@ -43,14 +43,22 @@ def vectors_of(
     resolver: Resolver, named: Sequence[str], sites: Sequence[Site]
 ) -> dict[str, dict[Site, torch.Tensor]]:
     """By the text of a direction, or of an expression of some, its vectors by site; ``*`` is put out as the stored ones
-    of the loaded model that have a vector at one of the sites. UsageError for a named one that has not."""
+    of the loaded model that have a vector at one of the sites, the first `MOST_SCORED` by name; the resolver's notes say
+    when there were more. UsageError for a named one that has not."""
     texts = [text for text in named if text != EVERY]
     found = {str(expr): vectors_along(resolver, expr, sites) for expr in map(parse_algebra, texts)}
-    for name in resolver.fitting(MOST_SCORED) if EVERY in named else ():
+    every = 0
+    for name in resolver.fitting() if EVERY in named else ():
+        if every == MOST_SCORED:
+            resolver.notes[EVERY] = (
+                f"of the stored directions the first {MOST_SCORED} are scored; name others"
+            )
+            break
         try:
             found.setdefault(name, vectors_along(resolver, parse_algebra(name), sites))
         except UsageError:
             continue  # one of the tower alone, say, where the decoder is looked at
+        every += 1
     return found
 
 

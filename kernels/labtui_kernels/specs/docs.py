@@ -86,7 +86,7 @@ FIELDS: dict[str, dict[str, str]] = {
         "frame": "of a video: which of its frames as the tower takes them, from 0",
         "sites": "where patches are read; in the tower a merged patch is the mean of its four",
         "readings": "sites of the static readings; empty: all that are read in the decoder; none",
-        "directions": 'directions, or expressions of them, along which patches are scored; ["*"]: all of this model',
+        "directions": 'directions, or expressions, along which patches are scored; ["*"]: the first 12 of this model',
         "index": "a stored index of captions, to search neighbours in; empty: no neighbours",
         "edits": 'what each patch is moved by: "8%*terse@llm.3@image0[0:2,1:3]"; empty: not read',
         "read": "norms, similarity, scores, readings, neighbours, effect, attention; empty: all there can be",

@@ -338,7 +338,7 @@ def plan_sweep(
             spec.top_k,
             spec.stop,
             *([spec.min_pixels, spec.max_pixels] if spec.min_pixels or spec.max_pixels else []),
-            *([spec.fps, spec.max_frames] if spec.fps or spec.max_frames else []),
+            *(["frames", spec.fps, spec.max_frames] if spec.fps or spec.max_frames else []),
         ]
     )
     rows: list[PlannedRow] = []

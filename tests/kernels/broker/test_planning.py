@@ -10,7 +10,7 @@ import pytest
 
 from labtui_artifacts.errors import UsageError
 from labtui_kernels import recipes, specs
-from labtui_kernels.broker.planning import planned
+from labtui_kernels.broker.planning import named, planned
 from tests.kernels.recipes.lab import Lab
 from tests.support import kernels
 
@@ -69,6 +69,12 @@ def test_every_kind_with_edits_names_what_is_not_there(lab: Lab, spec: dict[str,
     if spec["kind"] != "calibrate":
         with pytest.raises(UsageError, match="no direction named 'brife'; did you mean 'brief'"):
             recipes.recipe(specs.load(spec)).plan(lab.context())
+
+
+def test_what_a_look_scores_is_named_too(lab: Lab) -> None:
+    prompt = [{"role": "user", "content": "Hi", "images": [f"sha256:{'a' * 64}"]}]
+    spec = specs.load({"kind": "look", "prompt": prompt, "directions": ["*", "brief + brife"]})
+    assert named(spec, lab.shape) == ["brief", "brife"]
 
 
 @pytest.mark.parametrize(

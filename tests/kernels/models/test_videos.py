@@ -54,6 +54,23 @@ def test_frames_of_a_file_come_in_order(form: str, codec: str) -> None:
             assert np.abs(shade(frame) - SHADES[number]).max() < 8, number
 
 
+def test_frames_that_are_only_referred_to_are_not_counted() -> None:
+    """VP8's encoders put them into packets of their own where they look ahead."""
+    import av
+
+    data = bytearray(film(FRAMES, "webm", "libvpx", rate=5))
+    container: Any = av.open(_stream(bytes(data)))
+    packets = [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+    container.close()
+    assert len(packets) == 12 and data.count(packets[5]) == 1
+    data[data.index(packets[5])] &= ~0x10
+    video = opened(bytes(data))
+    assert video.total == 11
+    frames = list(video.frames([4, 5, 10]))
+    for shown, frame in zip([4, 6, 11], frames, strict=True):
+        assert np.abs(shade(frame) - SHADES[shown]).max() < 8
+
+
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
 def test_moving_images_are_videos(form: str) -> None:
     video = opened(moving(FRAMES, form, 250), "clip.gif")
@@ -118,6 +135,22 @@ BAD: list[tuple[str, bytes, str]] = [
 @pytest.mark.parametrize(("data", "line"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
 def test_what_is_no_video_is_one_line(data: bytes, line: str) -> None:
     assert line in line_of(lambda: open_picture(data, "clip.mp4"))
+
+
+def test_no_other_decoder_is_tried_while_a_file_is_opened() -> None:
+    import av.logging
+
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as said:
+            line_of(lambda: open_picture(film(FRAMES, "matroska", "ffv1"), "clip.mp4"))
+            refused = [line for _, _, line in said if "not on whitelist" in line]
+            assert refused and all("(ffv1)" in line for line in refused)
+            opened(GOOD)
+            assert len([line for _, _, line in said if "not on whitelist" in line]) == len(refused)
+    finally:
+        av.logging.set_level(before)
 
 
 def test_a_frame_that_cannot_be_decoded_is_one_line() -> None:

@@ -169,6 +169,9 @@ def hostile(out: Path, what: str) -> None:
         vectors = load_file(out / "layer_3.safetensors")["vectors"]
         vectors[:] = np.nan
         save_file({"vectors": vectors}, out / "layer_3.safetensors")
+    elif what == "large":
+        vectors = load_file(out / "layer_3.safetensors")["vectors"].astype(np.float32)
+        save_file({"vectors": vectors * 1e6}, out / "layer_3.safetensors")
     elif what == "type":
         rows["token"] = rows["token"].astype(np.int64)
     elif what == "count":
@@ -178,7 +181,7 @@ def hostile(out: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["gone", "short", "negative", "caption", "ends", "utf", "nan", "type", "count"]
+    "what", ["gone", "short", "negative", "caption", "ends", "utf", "nan", "large", "type", "count"]
 )
 def test_a_folder_that_lies_is_refused_on_one_line(lab: Lab, tmp_path: Path, what: str) -> None:
     saved_by_latentlens(lab, tmp_path / "theirs")
@@ -197,7 +200,7 @@ class Trap:
         return os.remove, (str(self.victim),)
 
 
-@pytest.mark.parametrize("what", ["trap", "empty", "text", "shape", "rows", "caption", "number"])
+@pytest.mark.parametrize("what", ["trap", "empty", "text", "shape", "rows", "caption", "surrogate", "number"])
 def test_the_converter_runs_no_code_and_believes_nothing(
     tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +216,8 @@ def test_the_converter_runs_no_code_and_believes_nothing(
         held["metadata"].append(row)
     elif what == "caption":
         held["metadata"][1]["caption"] = "x" * 200_000
+    elif what == "surrogate":
+        held["metadata"][1]["caption"] = "a \ud800"
     elif what == "number":
         held["metadata"][1]["token_id"] = 1 << 40
     place = tmp_path / "theirs" / "layer_8" / latentlens.CACHE
@@ -222,7 +227,8 @@ def test_the_converter_runs_no_code_and_believes_nothing(
         place.write_bytes(b"")
     assert main([str(tmp_path / "theirs"), str(tmp_path / "out")]) == 4
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and str(place) in said and victim.exists()
+    named = place.parent.parent if what == "surrogate" else place
+    assert said.count("\n") == 1 and str(named) in said and victim.exists()
     assert not (tmp_path / "out" / "rows.safetensors").exists()
 
 

@@ -179,6 +179,36 @@ def test_every_direction_of_the_model_is_scored_and_another_models_is_not(lab: L
     assert not table(none, "scores") and "nothing is scored" in result["notes"][0]
 
 
+def test_more_directions_than_are_scored_are_told_of(
+    lab: Lab, picture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those without a vector at the sites that are read take no place from others."""
+    from labtui_artifacts.kinds import direction
+    from labtui_kernels.recipes import look, scores
+
+    tower = {"vision.1.out": np.ones(lab.shape.vision_width, np.float32)}
+    tensors, meta = direction.build(tower, meta={"name": "a", "model": lab.loaded.info.to_dict()})
+    lab.store.put("a", "direction", tensors, meta)
+    lab.direction("zzz", 9)
+    monkeypatch.setattr(scores, "MOST_SCORED", 1)
+    asked = spec_of(picture, directions=["*"], read=["scores"], sites="llm.1")
+    try:
+        ctx, result = lab.run(asked)
+        assert {row["direction"] for row in table(ctx, "scores")} == {"odd"}
+        assert "the first 1 are scored" in result["notes"][0]
+        monkeypatch.setattr(look, "MOST_ROWS", ROWS * COLS - 1)
+        with pytest.raises(UsageError, match="12 patches at 1 sites make 12 rows"):
+            lab.run(asked)
+        monkeypatch.setattr(look, "MOST_ROWS", ROWS * COLS)
+        lab.store.delete("zzz")
+        _, alone = lab.run(asked)
+        assert not alone["notes"]
+    finally:
+        for name in ("a", "zzz"):
+            if name in lab.store:
+                lab.store.delete(name)
+
+
 def test_equal_scores_share_their_place_and_one_patch_has_none() -> None:
     from labtui_kernels.recipes.scores import score
 
