@@ -6,6 +6,7 @@ must outlive them.
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,10 @@ from labtui_artifacts.errors import BadFile, LabError, UsageError
 from labtui_kernels.models.pictures import open_picture, thumbnail
 from labtui_kernels.models.videos import Video, container_of
 
-SECONDS = 120.0
+SECONDS = 30.0
 """How long a video may take: counting the packets of the longest and decoding one frame takes a few seconds."""
+MEMORY = 8 << 30
+"""Address space that the process of a video may have, in bytes."""
 
 
 def look_at(file: Path, name: str) -> dict[str, Any]:
@@ -60,10 +63,16 @@ def _apart(file: Path, name: str) -> dict[str, Any]:
 
 def main() -> None:
     """``python -m labtui_kernels.broker.viewing FILE NAME``: the same on standard output, as msgpack."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     try:
         told = _described(Path(sys.argv[1]), sys.argv[2])
     except LabError as refused:
         told = {"refused": str(refused), "usage": isinstance(refused, UsageError)}
+    except MemoryError:
+        told = {
+            "refused": f"{sys.argv[2]}: opening it takes more memory than it may; save it again",
+            "usage": False,
+        }
     sys.stdout.buffer.write(msgspec.msgpack.encode(told))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from msgspec import Meta
 
@@ -25,6 +26,7 @@ MAX_NAME = 200
 KEPT_VIEWS = 256
 """Pictures whose size and thumbnail are remembered, so that another session need not draw them anew."""
 
+T = TypeVar("T")
 Digest = Annotated[str, Meta(max_length=100)]
 
 
@@ -72,9 +74,7 @@ async def put(broker: Broker, client: Client, params: Put) -> None:
         raise UsageError(
             f"picture {short(params.digest)}: expected pieces of at most {MAX_PIECE:,} bytes, from offset 0"
         )
-    await asyncio.to_thread(
-        _receive, params, f".part-{broker.config.name}-{client.number}-{short(params.digest)}"
-    )
+    await _opening(_receive, params, f".part-{broker.config.name}-{client.number}-{short(params.digest)}")
 
 
 def _receive(params: Put, part_name: str) -> None:
@@ -120,13 +120,19 @@ async def admit(live: LiveSession, digests: Iterable[str], names: Mapping[str, s
     """Journal those of the pictures that the session does not have yet. UsageError for one that is not stored."""
     for digest in digests:
         if digest not in live.images:
-            data = await asyncio.to_thread(view, digest, names.get(digest, ""))
+            data = await _opening(view, digest, names.get(digest, ""))
             if digest not in live.images:  # as another request may have added meanwhile
                 live.append("image.added", data)
         else:
             ImageStore().require(digest, live.image_names.get(digest, ""))
 
 
+async def _opening(work: Callable[..., T], *given: Any) -> T:
+    """Do what opens files of others, which may take long, on threads that nothing else waits for."""
+    return await asyncio.get_running_loop().run_in_executor(_openers, work, *given)
+
+
+_openers = ThreadPoolExecutor(2, "labtui-open")
 _views: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
 
