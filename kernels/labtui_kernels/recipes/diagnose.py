@@ -101,7 +101,7 @@ class DiagnoseRecipe:
         """The stored directions of the cosine map; of ``*`` those of this model, `MOST_COMPARED` in all."""
         named = [name for name in self.spec.compared if name != EVERY]
         if EVERY in self.spec.directions:
-            more = [name for name in resolver.fitting(MOST_COMPARED) if name not in named]
+            more = [name for name in resolver.fitting() if name not in named]
             named += more[: max(0, MOST_COMPARED - len(named))]
         return {name: resolver.file(name) for name in named}
 

@@ -131,14 +131,14 @@ class Resolver:
             self._files[name] = opened
         return self._files[name]
 
-    def fitting(self, most: int) -> list[str]:
-        """The names of at most ``most`` stored directions that were fitted on the loaded model, in any precision."""
+    def fitting(self) -> list[str]:
+        """The names of the stored directions that were fitted on the loaded model, in any precision."""
         found = []
         for entry in self.store.list("direction"):
             fits = compatibility(entry.meta, self.info, _sites_of(entry.meta)) in ("same", "precision")
             if fits and not entry.problem and entry.meta.get("method") != "activation":
                 found.append(entry.name)
-        return found[:most]
+        return found
 
     def _check_model(self, opened: DirectionFile) -> None:
         match = compatibility(opened.meta, self.info, opened.sites)

@@ -43,14 +43,23 @@ def vectors_of(
     resolver: Resolver, named: Sequence[str], sites: Sequence[Site]
 ) -> dict[str, dict[Site, torch.Tensor]]:
     """By the text of a direction, or of an expression of some, its vectors by site; ``*`` is put out as the stored ones
-    of the loaded model that have a vector at one of the sites. UsageError for a named one that has not."""
+    of the loaded model that have a vector at one of the sites, `MOST_SCORED` of them; the resolver notes where there are
+    more. UsageError for a named one that has not."""
     texts = [text for text in named if text != EVERY]
     found = {str(expr): vectors_along(resolver, expr, sites) for expr in map(parse_algebra, texts)}
-    for name in resolver.fitting(MOST_SCORED) if EVERY in named else ():
+    every = 0
+    for name in resolver.fitting() if EVERY in named else ():
         try:
-            found.setdefault(name, vectors_along(resolver, parse_algebra(name), sites))
+            along = vectors_along(resolver, parse_algebra(name), sites)
         except UsageError:
             continue  # one of the tower alone, say, where the decoder is looked at
+        if every == MOST_SCORED:
+            resolver.notes[EVERY] = (
+                f"scored along {EVERY}: the first {every} directions by name; name others to add them"
+            )
+            break
+        found.setdefault(name, along)
+        every += 1
     return found
 
 

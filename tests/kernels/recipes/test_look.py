@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from labtui_artifacts.errors import UsageError
+from labtui_artifacts.kinds import direction
 from labtui_kernels import specs
+from labtui_kernels.recipes.scores import MOST_SCORED
 from labtui_kernels.specs import Message
 from labtui_sessions import looks
 from labtui_sessions.tables import Table
@@ -177,6 +179,21 @@ def test_every_direction_of_the_model_is_scored_and_another_models_is_not(lab: L
         lab.run(spec_of(picture, directions=["foreign"]))
     none, result = lab.run(spec_of(picture, directions=["*"], read=["scores"], sites="vision.1"))
     assert not table(none, "scores") and "nothing is scored" in result["notes"][0]
+
+
+def test_directions_of_the_tower_leave_their_place_to_those_that_can_be_scored(
+    lab: Lab, picture: str
+) -> None:
+    width = lab.loaded.info.shape.vision_width
+    for number in range(MOST_SCORED + 1):
+        vector = np.random.default_rng(number).standard_normal(width).astype(np.float32)
+        meta = {"name": f"a{number:02}", "model": lab.loaded.info.to_dict(), "read": "last"}
+        lab.store.put(f"a{number:02}", "direction", *direction.build({"vision.1.out": vector}, meta=meta))
+    ctx, result = lab.run(spec_of(picture, directions=["*"], read=["scores"], sites="llm.0-2"))
+    assert {row["direction"] for row in table(ctx, "scores")} == {"odd"} and not result["notes"]
+    ctx, result = lab.run(spec_of(picture, directions=["*"], read=["scores"], sites="vision.1"))
+    assert {row["direction"] for row in table(ctx, "scores")} == {f"a{n:02}" for n in range(MOST_SCORED)}
+    assert f"the first {MOST_SCORED} directions" in result["notes"][0]
 
 
 def test_equal_scores_share_their_place_and_one_patch_has_none() -> None:
