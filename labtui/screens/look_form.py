@@ -34,7 +34,7 @@ def look_form(state: SessionState, before: Mapping[str, Any], digest: str) -> Fo
         if not path:
             return "expected the path of a picture on this machine"
         if not is_digest(path) and not Path(path).expanduser().is_file():
-            return "there is no such file on this machine"
+            return "there is no such file on this machine; → takes what is offered"
         return ""
 
     def trouble(values: Values) -> str:
@@ -45,6 +45,12 @@ def look_form(state: SessionState, before: Mapping[str, Any], digest: str) -> Fo
         except LabError as error:
             return str(error)
         return ""
+
+    def sites_trouble(values: Values) -> str:
+        return trouble({**values, "directions": ""})
+
+    def directions_trouble(values: Values) -> str:
+        return trouble({**values, "sites": ""})
 
     def cost(values: Values) -> str:
         checked = specs.load(look_spec(values))
@@ -57,10 +63,11 @@ def look_form(state: SessionState, before: Mapping[str, Any], digest: str) -> Fo
         Field("picture", "picture", digest, hint="a file: PNG, JPEG, WebP, ...; → takes what is offered", check=problem,
               suggester=Files()),
         Field("question", "question", question_of(before), hint="asked by r; the patches are the same whatever it is"),
-        Field("sites", "sites", str(before.get("sites") or "vision.merged,llm.*"), check=trouble,
+        Field("sites", "sites", str(before.get("sites") or "vision.merged,llm.*"), check=sites_trouble,
               hint="vision.*, vision.merged, llm.*"),
         Field("directions", "scores along", ", ".join(before.get("directions") or ([EVERY] if stored else [])),
-              check=trouble, hint="directions with commas between; * is the first 12 of this model; empty: no scores"),
+              check=directions_trouble,
+              hint="directions with commas between; * is the first 12 of this model; empty: no scores"),
         Field("index", "neighbours in", str(before.get("index") or (indexes[1] if len(indexes) > 1 else "")),
               options=indexes, hint="an index of captions; labtui run index --set name=captions makes one"),
     ]  # fmt: skip

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from textual.widgets import Input
+
 from labtui.pictures import Found, sent
 from labtui.projection import Kernel, arms, last_job
 from labtui.screens.base import BaseScreen
@@ -93,6 +95,11 @@ class SteerActions(BaseScreen):
         if not self.draft.prompt.strip():
             self.action_focus_panel("prompt")
             self.app.say("write a prompt first; enter runs")
+            return
+        try:  # a line that is no edit was never taken into the draft: what would run is not what stands there
+            self.draft.with_edits(self.query_one("#edit-line", Input).value, self.shape)
+        except UsageError as error:
+            self.app.say(str(error), bad=True)
             return
         self.submit(self.draft.spec())
 

@@ -73,6 +73,19 @@ async def test_typed_edits_are_checked_as_they_are_typed(make_app) -> None:
         assert steer(app).draft.edits == "2.0*terse@llm.3"
 
 
+async def test_a_line_that_is_no_edit_does_not_run_the_edit_before_it(make_app) -> None:
+    made = FakeKernel().ready("terse")
+    app = make_app(made)
+    async with app.run_test(size=WIDE) as pilot:
+        steer(app).change(replace(steer(app).draft, prompt="Why?"))
+        await pilot.press("e", *"2.0*terse@llm.99", "enter")
+        await settled(pilot)
+        assert "llm.99" in app.said and "submit" not in made.methods()
+        await pilot.press("backspace", "backspace", "3", "enter")
+        await settled(pilot)
+        assert made.params("submit")["spec"]["edits"] == "2.0*terse@llm.3"
+
+
 async def test_a_new_direction_comes_with_an_edit_in_the_middle_of_the_model(make_app) -> None:
     made = FakeKernel().ready()
     app = make_app(made)

@@ -49,15 +49,16 @@ def vectors_of(
     found = {str(expr): vectors_along(resolver, expr, sites) for expr in map(parse_algebra, texts)}
     every = 0
     for name in resolver.fitting() if EVERY in named else ():
+        try:
+            along = vectors_along(resolver, parse_algebra(name), sites)
+        except UsageError:
+            continue  # one of the tower alone, say, where the decoder is looked at
         if every == MOST_SCORED:
             resolver.notes[EVERY] = (
                 f"of the stored directions the first {MOST_SCORED} are scored; name others"
             )
             break
-        try:
-            found.setdefault(name, vectors_along(resolver, parse_algebra(name), sites))
-        except UsageError:
-            continue  # one of the tower alone, say, where the decoder is looked at
+        found.setdefault(name, along)
         every += 1
     return found
 

@@ -39,6 +39,10 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     "stroop": {},
 }
 """What a template says where a field has no default worth showing."""
+_UNSET: dict[str, Any] = {
+    "thinking": True, "min_pixels": 56 * 56, "max_pixels": 1024 * 1024, "fps": 2, "max_frames": 32, "seconds": 60,
+}  # fmt: skip
+"""What a template's comment shows of a field that is left out by default."""
 
 
 def toml_value(value: Any) -> str:
@@ -139,7 +143,7 @@ def template(kind: str) -> str:
         value = _default(info) if example is msgspec.NODEFAULT else example
         comment = texts.get(info.name, "")
         text = (
-            f"# {info.name} = true"
+            f"# {info.name} = {toml_value(_UNSET[info.name])}"
             if value is None
             else f"{info.name} = {toml_value(msgspec.to_builtins(value))}"
         )

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from labtui_artifacts.errors import UsageError
+from labtui_artifacts.kinds import direction
 from labtui_kernels import specs
 from labtui_kernels.specs import Message
 from labtui_sessions import looks
@@ -183,7 +184,6 @@ def test_more_directions_than_are_scored_are_told_of(
     lab: Lab, picture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those without a vector at the sites that are read take no place from others."""
-    from labtui_artifacts.kinds import direction
     from labtui_kernels.recipes import look, scores
 
     tower = {"vision.1.out": np.ones(lab.shape.vision_width, np.float32)}
