@@ -43,6 +43,11 @@ class Parts:
     async def fetch(self, table: str, filter: str = "") -> list[dict[str, Any]]:
         """All rows that pass, page by page, at most ``MOST_ROWS``."""
         found: list[dict[str, Any]] = []
+        view = self.source.state.tables.get(table)
+        if view is not None and not view.rows:
+            # It has no columns either, and a filter by one would be refused.
+            self._rows[table, filter] = found
+            return found
         while len(found) < MOST_ROWS:
             page = await self.source.page(table, len(found), len(found) + PAGE, filter=filter)
             for values, reasons in zip(page.rows, page.reasons, strict=False):

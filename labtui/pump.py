@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 
 SOON = 0.002
 """Shortest wait in seconds before a paint: changes that come together are painted together."""
-OWED, LONGEST = 0.25, 6.0
-"""Seconds of the budget that may be owed when a frame is painted, and the longest wait for one."""
+OWED = 0.25
+"""Seconds of the budget that may be owed when a frame is painted."""
+LONGEST, LONGEST_SLOW = 1.5, 6.0
+"""The longest wait for a frame in seconds: over SSH, where a picture drawn anew costs ten seconds' bytes and an answer is
+waited for behind it, and on a line that was called slow."""
 
 
 @dataclass
@@ -23,6 +26,7 @@ class Rates:
     text: float = 15.0
     chart: float = 8.0
     bytes: float | None = None
+    longest: float = LONGEST
 
     @classmethod
     def suited(cls, *, low_bandwidth: bool, environ: Mapping[str, str] | None = None) -> Rates:
@@ -30,18 +34,19 @@ class Rates:
         environ = os.environ if environ is None else environ
         remote = bool(environ.get("SSH_CONNECTION") or environ.get("SSH_TTY"))
         rates = cls(10.0, 2.0, 20_000.0) if remote else cls()
-        return cls(rates.text / 2.5, rates.chart / 2, 4_000.0) if low_bandwidth else rates
+        return cls(rates.text / 2.5, rates.chart / 2, 4_000.0, LONGEST_SLOW) if low_bandwidth else rates
 
 
 @dataclass
 class Meter:
     """What the frames cost: bytes written to the terminal, against so many a second.
 
-    A frame that cost much delays the next one, by a few seconds at most, so that a slow line never holds a queue
+    A frame that cost much delays the next one, by ``longest`` seconds at most, so that a slow line never holds a queue
     of frames between a key and what it changes. What keys paint is counted and never delayed.
     """
 
     budget: float | None
+    longest: float = LONGEST
     clock: Callable[[], float] = time.monotonic
     _level: float = field(default=0.0, init=False)
     _at: float = field(default=0.0, init=False)
@@ -49,7 +54,7 @@ class Meter:
     def spend(self, count: int) -> None:
         """``count`` bytes were written."""
         if self.budget:
-            self._level = min(self._left() + count, (OWED + LONGEST) * self.budget)
+            self._level = min(self._left() + count, (OWED + self.longest) * self.budget)
             self._at = self.clock()
 
     def wait(self) -> float:
@@ -80,12 +85,12 @@ class Pump:
     _chart_waiting: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.meter = Meter(self.rates.bytes, self.clock)
+        self.meter = Meter(self.rates.bytes, self.rates.longest, self.clock)
 
     def suit(self, rates: Rates) -> None:
         """Paint at other rates from now on."""
         self.rates = rates
-        self.meter.budget = rates.bytes
+        self.meter.budget, self.meter.longest = rates.bytes, rates.longest
 
     def changed(self) -> None:
         """Something is new: paint as soon as the rates allow, once for however many changes."""
