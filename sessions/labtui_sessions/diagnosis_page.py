@@ -7,7 +7,7 @@ from typing import Any
 
 from . import diagnosis
 from .diagnosis import NUMBERS
-from .markdown import cell, grid, line
+from .markdown import section
 from .tables import Table
 
 MAX_SITES = 64
@@ -70,18 +70,8 @@ def _pairs(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def page_of(table: Table) -> Iterator[str]:
     """The Markdown of a table of a diagnosis."""
-    yield f"### {line(head_of(table)[:1].upper() + head_of(table)[1:])}"
-    yield ""
-    yield _METHOD[diagnosis.kind_of(table.columns) or "cosines"]
-    yield ""
-    rows = as_rows(table)
-    heads = list(dict.fromkeys(name for row in rows for name in row))
-    yield from grid(heads, [[cell(row.get(name)) for name in heads] for row in rows])
-    yield ""
-    reasons = {f"{name}: {why}" for why_absent in table.reasons.values() for name, why in why_absent.items()}
-    if reasons:
-        yield "Absent: " + "; ".join(line(reason) for reason in sorted(reasons)[:12]) + "."
-        yield ""
+    method = _METHOD[diagnosis.kind_of(table.columns) or "cosines"]
+    yield from section(head_of(table), method, as_rows(table), table.reasons.values())
 
 
 _METHOD = {

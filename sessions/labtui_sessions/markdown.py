@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .tables import as_json
@@ -14,6 +14,24 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
     yield "|" + " --- |" * len(head)
     for row in rows:
         yield "| " + " | ".join(line(cell(value)) for value in row) + " |"
+
+
+def section(
+    head: str, method: str, rows: Sequence[Mapping[str, Any]], reasons: Iterable[Mapping[str, str]]
+) -> Iterator[str]:
+    """The lines of a table under its head, with how it was made, and why what is absent is so (by row and column)."""
+    yield f"### {line(head[:1].upper() + head[1:])}"
+    yield ""
+    if method:
+        yield method
+        yield ""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    yield from grid(names, [[cell(row.get(name)) for name in names] for row in rows])
+    yield ""
+    absent = {f"{name}: {why}" for each in reasons for name, why in each.items()}
+    if absent:
+        yield "Absent: " + "; ".join(line(reason) for reason in sorted(absent)[:12]) + "."
+        yield ""
 
 
 def cell(value: Any) -> str:

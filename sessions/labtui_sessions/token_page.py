@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from .diagnosis import number, ordered, rows_of, spaced
-from .markdown import cell, grid, line
+from .markdown import section
 from .tables import Table
 
 Kind = Literal["pictures", "norms", "depth", "tokens", "layers", "index"]
@@ -84,20 +84,9 @@ def as_rows(table: Table) -> list[dict[str, Any]]:
 def page_of(table: Table) -> Iterator[str]:
     """The Markdown of a table."""
     kind = kind_of(table)
-    head = head_of(table)
-    yield f"### {line(head[:1].upper() + head[1:])}"
-    yield ""
-    if kind in _METHOD:
-        yield _METHOD[kind]
-        yield ""
-    rows = as_rows(table)
-    heads = list(dict.fromkeys(name for row in rows for name in row))
-    yield from grid(heads, [[cell(row.get(name)) for name in heads] for row in rows])
-    yield ""
-    reasons = {f"{name}: {why}" for absent in table.reasons.values() for name, why in absent.items()}
-    if reasons:
-        yield "Absent: " + "; ".join(line(reason) for reason in sorted(reasons)[:12]) + "."
-        yield ""
+    yield from section(
+        head_of(table), _METHOD.get(kind, "") if kind else "", as_rows(table), table.reasons.values()
+    )
 
 
 def _picture(row: Mapping[str, Any]) -> dict[str, Any]:
